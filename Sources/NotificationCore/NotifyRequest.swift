@@ -1,0 +1,279 @@
+/// What the application asks for: one notification, for these users. A value of this type is valid.
+public struct NotifyRequest: Sendable {
+    /// Bounds of the fields. Lengths are in Unicode scalars unless they say bytes.
+    public struct Limits: Sendable {
+        public var title = 200
+        public var content = 4000
+        public var link = 2000
+        public var dataBytes = 8 * 1024
+        public var users = 10_000
+        public var name = 128
+
+        public init() {}
+    }
+
+    public var users: [UserID]
+    public var type: String
+    public var event: String?
+    public var level: Level
+    public var priority: Priority
+    public var title: String
+    public var content: String?
+    public var linkURL: String?
+    public var linkText: String?
+    public var customer: CustomerID?
+    public var recType: String?
+    public var recID: String?
+    /// Compact JSON of an object.
+    public var data: [UInt8]?
+    public var channels: Set<Channel>
+    public var deliverAt: Timestamp?
+    public var expiresAt: Timestamp?
+    public var collapseKey: String?
+    public var templateData: JSONValue?
+
+    /// - Throws: ``ValidationError`` that names every field that is wrong.
+    public init(json: JSONValue, catalogue: Catalogue, now: Timestamp, limits: Limits = Limits()) throws(ValidationError) {
+        guard case .object = json else { throw ValidationError("", "the body must be an object") }
+        var reader = FieldReader(json)
+
+        self.users = reader.users("user_ids", "user_id", "userId", limit: limits.users)
+        let typeName = reader.name("type", limit: limits.name)
+        self.event = reader.name("event", limit: limits.name)
+        var level = reader.choice("level", Level.init(name:), Level.allCases.map(\.name))
+        let priority = reader.choice("priority", Priority.init(name:), Priority.allCases.map(\.name))
+        let title = reader.text("title", limit: limits.title, multiline: false)
+        self.content = reader.text("content", "body", limit: limits.content, multiline: true)
+        self.linkURL = reader.text("link_url", "link", limit: limits.link, multiline: false, cleaned: false)
+        self.linkText = reader.text("link_text", limit: limits.title, multiline: false)
+        self.customer = reader.identifier("customer_id")
+        self.recType = reader.name("rec_type", limit: limits.name)
+        self.recID = reader.name("rec_id", limit: limits.name)
+        self.collapseKey = reader.name("collapse_key", limit: limits.name)
+        self.data = reader.object("data", bytes: limits.dataBytes)
+        _ = reader.object("template_data", bytes: limits.dataBytes)
+        self.templateData = json["template_data"].flatMap { $0 == .null ? nil : $0 }
+        self.deliverAt = reader.time("deliver_at")
+        self.expiresAt = reader.time("expires_at")
+        let channels = reader.channels("channels")
+
+        if let link = self.linkURL, !TextRules.isAllowedLink(link) {
+            reader.fail("link_url", "must be http, https, mailto or a path of the site")
+        }
+        if let expires = self.expiresAt, expires <= max(now, self.deliverAt ?? now) {
+            reader.fail("expires_at", "must lie after now and after deliver_at")
+        }
+
+        // A level's name as type, that no type of the catalogue has, means that level.
+        var kind = catalogue[typeName ?? Catalogue.fallbackType]
+        if kind == nil, let typeName, let named = Level(name: typeName) {
+            level = level ?? named
+            kind = catalogue[Catalogue.fallbackType]
+        }
+        if reader.errors.isEmpty {
+            guard let kind else { throw ValidationError("/type", "not in the catalogue", code: .invalidGroup) }
+            if let event = self.event, kind.events[event] == nil {
+                throw ValidationError("/event", "not an event of this type", code: .invalidEvent)
+            }
+        }
+        let event = self.event.flatMap { kind?.events[$0] }
+        self.type = kind?.name ?? Catalogue.fallbackType
+        self.level = level ?? event?.level ?? kind?.defaults.level ?? .info
+        self.priority = priority ?? event?.priority ?? kind?.defaults.priority ?? .medium
+        self.channels = channels ?? event?.channels ?? kind?.defaults.channels ?? [.inApp]
+        self.title = title ?? event?.title ?? kind?.defaults.title ?? ""
+        if self.title.isEmpty, !reader.failed("title") { reader.fail("title", "is required") }
+        if !reader.errors.isEmpty { throw ValidationError(code: reader.code, errors: reader.errors) }
+    }
+
+    /// The members of the notification's JSON that never change, without braces: encoded once for all recipients, stored as it is, and
+    /// spliced into every frame and answer.
+    public func encodeBody(createdAt: Timestamp) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(256 + self.title.utf8.count + (self.content?.utf8.count ?? 0) + (self.data?.count ?? 0))
+        bytes.append(ascii: "\"type\":")
+        bytes.append(json: self.type)
+        bytes.append(ascii: ",\"event\":")
+        bytes.append(json: self.event)
+        bytes.append(ascii: ",\"level\":\"")
+        bytes.append(contentsOf: self.level.name.utf8)
+        bytes.append(ascii: "\",\"priority\":\"")
+        bytes.append(contentsOf: self.priority.name.utf8)
+        bytes.append(ascii: "\",\"title\":")
+        bytes.append(json: self.title)
+        bytes.append(ascii: ",\"content\":")
+        bytes.append(json: self.content)
+        bytes.append(ascii: ",\"link_url\":")
+        bytes.append(json: self.linkURL)
+        bytes.append(ascii: ",\"link_text\":")
+        bytes.append(json: self.linkText)
+        bytes.append(ascii: ",\"customer_id\":")
+        bytes.append(json: self.customer?.value)
+        bytes.append(ascii: ",\"rec_type\":")
+        bytes.append(json: self.recType)
+        bytes.append(ascii: ",\"rec_id\":")
+        bytes.append(json: self.recID)
+        bytes.append(ascii: ",\"data\":")
+        if let data { bytes.append(contentsOf: data) } else { bytes.append(ascii: "null") }
+        bytes.append(ascii: ",\"created_at\":\"")
+        createdAt.append(to: &bytes)
+        bytes.append(ascii: "\",\"expires_at\":")
+        if let expiresAt {
+            bytes.append(UInt8(ascii: "\""))
+            expiresAt.append(to: &bytes)
+            bytes.append(UInt8(ascii: "\""))
+        } else {
+            bytes.append(ascii: "null")
+        }
+        return bytes
+    }
+}
+
+/// Takes fields out of a JSON object and collects what is wrong with them.
+struct FieldReader {
+    private let json: JSONValue
+    private(set) var errors: [FieldError] = []
+    private(set) var code = ValidationError.Code.invalidBody
+
+    init(_ json: JSONValue) {
+        self.json = json
+    }
+
+    mutating func fail(_ name: String, _ detail: String) {
+        self.errors.append(FieldError(pointer: "/" + name, detail: detail))
+    }
+
+    func failed(_ name: String) -> Bool {
+        self.errors.contains { $0.pointer == "/" + name }
+    }
+
+    /// The first of the names that is there and not null.
+    private func find(_ names: [String]) -> (name: String, value: JSONValue)? {
+        for name in names {
+            if let value = self.json[name], value != .null { return (name, value) }
+        }
+        return nil
+    }
+
+    private mutating func string(_ names: [String]) -> (name: String, value: String)? {
+        guard let (name, value) = self.find(names) else { return nil }
+        guard case .string(let string) = value else {
+            self.fail(name, "must be a string")
+            return nil
+        }
+        return (name, string)
+    }
+
+    mutating func text(_ names: String..., limit: Int, multiline: Bool, cleaned: Bool = true) -> String? {
+        guard let (name, raw) = self.string(names) else { return nil }
+        let text = cleaned ? TextRules.clean(raw, multiline: multiline) : raw
+        if text.unicodeScalars.count > limit {
+            self.fail(name, "must have at most \(limit) characters")
+            return nil
+        }
+        return text
+    }
+
+    /// A short word for machines: no control characters, not empty.
+    mutating func name(_ name: String, limit: Int) -> String? {
+        guard let (_, text) = self.string([name]) else { return nil }
+        if text.isEmpty || text.unicodeScalars.count > limit || text.unicodeScalars.contains(where: \.isControl) {
+            self.fail(name, "must have 1 to \(limit) characters, none of them a control character")
+            return nil
+        }
+        return text
+    }
+
+    mutating func identifier(_ name: String) -> OpaqueID? {
+        guard let (_, text) = self.string([name]) else { return nil }
+        guard let id = OpaqueID(text) else {
+            self.fail(name, "must have 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
+            return nil
+        }
+        return id
+    }
+
+    mutating func choice<Value>(_ name: String, _ parse: (String) -> Value?, _ all: [String]) -> Value? {
+        guard let (_, text) = self.string([name]) else { return nil }
+        guard let value = parse(text) else {
+            self.fail(name, "must be one of " + all.joined(separator: ", "))
+            return nil
+        }
+        return value
+    }
+
+    mutating func time(_ name: String) -> Timestamp? {
+        guard let (_, text) = self.string([name]) else { return nil }
+        guard let time = Timestamp(text) else {
+            self.fail(name, "must be an RFC 3339 time")
+            return nil
+        }
+        return time
+    }
+
+    mutating func object(_ name: String, bytes limit: Int) -> [UInt8]? {
+        guard let (_, value) = self.find([name]) else { return nil }
+        guard case .object = value else {
+            self.fail(name, "must be an object")
+            return nil
+        }
+        let encoded = value.encoded
+        if encoded.count > limit {
+            self.fail(name, "must have at most \(limit) bytes")
+            return nil
+        }
+        return encoded
+    }
+
+    mutating func channels(_ name: String) -> Set<Channel>? {
+        guard let (_, value) = self.find([name]) else { return nil }
+        guard case .array(let values) = value, !values.isEmpty else {
+            self.fail(name, "must be an array with at least one channel")
+            return nil
+        }
+        var channels: Set<Channel> = []
+        for (index, value) in values.enumerated() {
+            guard case .string(let text) = value, let channel = Channel(rawValue: text) else {
+                if self.errors.isEmpty { self.code = .invalidChannel }
+                self.fail("\(name)/\(index)", "must be one of " + Channel.allCases.map(\.rawValue).joined(separator: ", "))
+                continue
+            }
+            channels.insert(channel)
+        }
+        return channels
+    }
+
+    /// One id or many; doubles count once. In the order of the request.
+    mutating func users(_ many: String, _ one: String..., limit: Int) -> [UserID] {
+        var values: [(pointer: String, value: JSONValue)] = []
+        if let (_, value) = self.find([many]) {
+            guard case .array(let list) = value else {
+                self.fail(many, "must be an array")
+                return []
+            }
+            values = list.enumerated().map { ("\(many)/\($0.offset)", $0.element) }
+        }
+        if let (name, value) = self.find(one) { values.append((name, value)) }
+        if values.isEmpty {
+            self.fail(many, "needs at least one user")
+            return []
+        }
+        var seen: Set<UserID> = []
+        var users: [UserID] = []
+        users.reserveCapacity(min(values.count, limit))
+        for (pointer, value) in values {
+            guard case .string(let text) = value, let user = UserID(text) else {
+                self.fail(pointer, "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
+                if self.errors.count > 20 { return [] }
+                continue
+            }
+            if !seen.insert(user).inserted { continue }
+            if users.count == limit {
+                self.fail(many, "must have at most \(limit) users")
+                return []
+            }
+            users.append(user)
+        }
+        return users
+    }
+}

@@ -1,0 +1,97 @@
+import NotificationCore
+public import PostgresClient
+
+/// What workers look for: rows whose time has come. Each answer is bounded; the changes themselves go through the writer.
+public struct Housekeeping: Sendable {
+    private let pool: PostgresPool
+
+    public init(pool: PostgresPool) {
+        self.pool = pool
+    }
+
+    /// Rows an answer.
+    public static let batch = 500
+
+    // Index: notifications_due.
+    private static let due = PostgresStatement(
+        "SELECT user_id, id FROM notifications WHERE seq IS NULL AND deliver_at IS NOT NULL AND deliver_at <= now() ORDER BY deliver_at LIMIT \(batch)")
+    // Index: notifications_expiry.
+    private static let expired = PostgresStatement(
+        "SELECT user_id, id FROM notifications WHERE expires_at IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT \(batch)")
+    // Index: notifications_age (BRIN: rows come in about the order of their age).
+    private static let old = PostgresStatement(
+        "SELECT user_id, id FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR seq IS NOT NULL OR deliver_at < now()) LIMIT \(batch)")
+
+    public func due() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.due, []) { .comeDue($0) } }
+    public func expired() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.expired, []) { .expire($0) } }
+
+    public func old(days: Int) async throws(StoreError) -> [InboxCommand] {
+        try await self.find(Self.old, [.int4(Int32(days))]) { .retire($0) }
+    }
+
+    private func find(
+        _ statement: PostgresStatement, _ values: [PostgresValue], _ action: (NotificationID) -> InboxCommand.Action
+    ) async throws(StoreError) -> [InboxCommand] {
+        try await InboxReader.run { () async throws(PostgresError) in
+            var commands: [InboxCommand] = []
+            for row in try await self.pool.execute(statement, values) {
+                let id = try row.uuid(1)
+                guard let user = UserID(try row.text(0)) else { continue }
+                commands.append(InboxCommand(user: user, action: action(NotificationID(high: id.high, low: id.low))))
+            }
+            return commands
+        }
+    }
+
+    // Index: commits has one row a batch and ten minutes of them: a scan.
+    private static let commits = PostgresStatement("DELETE FROM commits WHERE at < clock_timestamp() - interval '10 minutes'")
+    private static let marks = PostgresStatement("DELETE FROM marks WHERE at < now() - make_interval(days => $1)")
+    private static let partitions = PostgresStatement("SELECT keep_change_partitions(make_interval(days => $1))")
+
+    /// Forgets commits of more than ten minutes ago. Answers how many there were.
+    public func forgetCommits() async throws(StoreError) -> Int {
+        try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.commits).affectedRows }
+    }
+
+    /// Makes the change log's next partitions and drops those that are over; forgets marks older than any notification.
+    public func keepLog(days: Int, retentionDays: Int) async throws(StoreError) {
+        try await InboxReader.run { () async throws(PostgresError) in
+            _ = try await self.pool.execute(Self.partitions, [.int4(Int32(days))])
+            _ = try await self.pool.execute(Self.marks, [.int4(Int32(retentionDays + 1))])
+        }
+    }
+}
+
+/// The one row about the cluster.
+public struct ClusterStore: Sendable {
+    private let pool: PostgresPool
+
+    public init(pool: PostgresPool) {
+        self.pool = pool
+    }
+
+    /// Signs tickets and sessions; the same on every node.
+    public func secret() async throws(StoreError) -> [UInt8] {
+        try await InboxReader.run { () async throws(PostgresError) in
+            try await self.pool.execute(PostgresStatement("SELECT secret FROM cluster")).first?.bytes(0) ?? []
+        }
+    }
+
+    /// After a restore: every stream and list starts anew. Answers the new epoch.
+    public func advanceEpoch() async throws(StoreError) -> Int64 {
+        try await InboxReader.run { () async throws(PostgresError) in
+            try await self.pool.execute(PostgresStatement("SELECT advance_epoch()")).first?.int8(0) ?? 0
+        }
+    }
+
+    /// The settings that durability depends on, as the server has them, and its version.
+    public func settings() async throws(StoreError) -> [(name: String, value: String)] {
+        let statement = PostgresStatement(
+            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'server_version') ORDER BY name")
+        return try await InboxReader.run { () async throws(PostgresError) in
+            var settings: [(name: String, value: String)] = []
+            for row in try await self.pool.execute(statement) { settings.append((try row.text(0), try row.text(1))) }
+            return settings
+        }
+    }
+}

@@ -1,0 +1,151 @@
+public import NotificationCore
+
+/// One change that somebody wants made to one user's inbox.
+public struct InboxCommand: Sendable {
+    public enum Action: Sendable {
+        case create(NewNotification)
+        /// Nil leaves a flag as it is. Reading implies seen, archiving implies read.
+        case setFlags(NotificationID, read: Bool?, seen: Bool?, archived: Bool?, scope: [String]?)
+        case delete(NotificationID, scope: [String]?)
+        /// Without a filter a mark is set. With one, up to 2,000 notifications a command: the outcome says whether there are more.
+        case readAll(customer: String?, type: String?, upTo: NotificationID?, scope: [String]?)
+        case seenAll(customer: String?)
+        /// A scheduled one comes due.
+        case comeDue(NotificationID)
+        case expire(NotificationID)
+        /// Its retention ended.
+        case retire(NotificationID)
+    }
+
+    public var user: UserID
+    public var action: Action
+
+    public init(user: UserID, action: Action) {
+        self.user = user
+        self.action = action
+    }
+
+    /// What it holds of the writer's queue, in bytes.
+    var size: Int {
+        switch self.action {
+        case .create(let new): 512 + new.body.utf8.count + self.user.value.utf8.count
+        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: 256 + self.user.value.utf8.count
+        }
+    }
+}
+
+/// A notification as it is written for one user.
+public struct NewNotification: Sendable {
+    public var id: NotificationID
+    public var type: String
+    public var event: String?
+    public var level: Level
+    public var priority: Priority
+    public var customer: String?
+    public var recType: String?
+    public var recID: String?
+    public var collapseKey: String?
+    public var createdAt: Timestamp
+    public var deliverAt: Timestamp?
+    public var expiresAt: Timestamp?
+    /// False: stored for tracking, without a number, in no list or count.
+    public var inApp: Bool
+    /// The members of its JSON that never change.
+    public var body: String
+
+    public init(id: NotificationID, request: NotifyRequest, body: String, createdAt: Timestamp) {
+        self.id = id
+        self.type = request.type
+        self.event = request.event
+        self.level = request.level
+        self.priority = request.priority
+        self.customer = request.customer?.value
+        self.recType = request.recType
+        self.recID = request.recID
+        self.collapseKey = request.collapseKey
+        self.createdAt = createdAt
+        self.deliverAt = request.deliverAt
+        self.expiresAt = request.expiresAt
+        self.inApp = request.channels.contains(.inApp)
+        self.body = body
+    }
+}
+
+/// What became of one command, once it is committed.
+public struct InboxOutcome: Sendable {
+    public enum Status: Sendable, Equatable {
+        case changed
+        case unchanged
+        case notFound
+        /// Stored without a number: for tracking, or until it is due.
+        case stored
+        /// It was committed, but the connection broke before the details were heard: read them.
+        case recovered
+    }
+
+    public var status: Status
+    /// The changes that it made, in order; a creation that replaces another makes two.
+    public var changes: [InboxChange]
+    /// For "all read": how many rows it changed, and whether another chunk remains.
+    public var updated: Int
+    public var more: Bool
+    /// The user's head after the whole batch.
+    public var head: InboxHead
+}
+
+/// A user's position and counts.
+public struct InboxHead: Sendable, Equatable {
+    public var position: StreamPosition
+    public var unread: Int32
+    public var unseen: Int32
+    /// JSON: customer, U+001F, type to [unread, unseen]; an empty type is the customer's sum.
+    public var counts: String
+
+    public init(position: StreamPosition, unread: Int32, unseen: Int32, counts: String) {
+        self.position = position
+        self.unread = unread
+        self.unseen = unseen
+        self.counts = counts
+    }
+}
+
+/// All that one batch committed for one user.
+public struct CommittedChanges: Sendable {
+    public var user: UserID
+    public var changes: [InboxChange]
+    public var head: InboxHead
+    public var at: Timestamp
+}
+
+/// Hears of every batch right after its commit, in the order of the commits of its lane.
+public protocol CommitObserver: Sendable {
+    /// Must not block. `done` is called once those who wait for the batch may be answered.
+    func committed(_ users: [CommittedChanges], done: @escaping @Sendable () -> Void)
+}
+
+/// Why nothing could be written or read.
+public struct StoreError: Error, Sendable, CustomStringConvertible {
+    public enum Code: Sendable {
+        /// Postgres is out of reach. Nothing was written.
+        case unavailable
+        /// The connection broke and it could not be found out in time whether the write was committed.
+        case inDoubt
+        /// The writer's queue is full. Nothing was written.
+        case overloaded
+        /// Postgres refused this write alone.
+        case refused
+        case failed
+    }
+
+    public var code: Code
+    public var message: String
+    public var sqlState: String?
+
+    public init(code: Code, message: String, sqlState: String? = nil) {
+        self.code = code
+        self.message = message
+        self.sqlState = sqlState
+    }
+
+    public var description: String { self.message }
+}

@@ -1,0 +1,333 @@
+import DequeModule
+public import Logging
+import NotificationCore
+public import PostgresClient
+import Synchronization
+
+/// Writes inboxes, from all requests of this node, in batches.
+///
+/// A lane is one connection on which one batch is under way; what comes meanwhile waits for the next one, so that a busy node writes
+/// larger batches, not more of them. A user's changes always take the same lane: a node never overtakes itself. Large requests have a
+/// lane of their own.
+public final class InboxWriter: Sendable {
+    public struct Settings: Sendable {
+        public var lanes = 4
+        /// Commands a batch.
+        public var batch = 200
+        /// Bytes that may wait in all lanes together.
+        public var queueBytes = 64 * 1024 * 1024
+        /// How long a batch in doubt is looked after before its requests are told so.
+        public var doubt: Duration = .seconds(8)
+
+        public init() {}
+    }
+
+    public struct Counters: Sendable {
+        public var batches: Int
+        public var commands: Int
+        public var isolated: Int
+        public var recovered: Int
+        public var refused: Int
+        public var queuedBytes: Int
+    }
+
+    private let lanes: [WriterLane]
+    private let bulk: WriterLane
+    private let shared: WriterState
+
+    /// - Parameter lsn: told the epoch whenever a lane has a fresh connection.
+    public init(
+        configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, observer: any CommitObserver, logger: Logger
+    ) {
+        let shared = WriterState(settings: settings)
+        self.shared = shared
+        func lane(_ name: String) -> WriterLane {
+            let connection = PostgresConnection(configuration: configuration, name: name, logger: logger)
+            identity.watch(connection)
+            return WriterLane(connection: connection, shared: shared, observer: observer, logger: logger)
+        }
+        self.lanes = (0..<max(1, settings.lanes)).map { lane("lane-\($0)") }
+        self.bulk = lane("lane-bulk")
+    }
+
+    public func start() {
+        for lane in self.lanes { lane.connection.start() }
+        self.bulk.connection.start()
+    }
+
+    /// Ends the connections. What waits is answered with ``StoreError/Code/unavailable``.
+    public func close() async {
+        for lane in self.lanes { await lane.connection.close() }
+        await self.bulk.connection.close()
+    }
+
+    public var isAvailable: Bool { self.lanes.allSatisfy { $0.connection.isConnected } }
+
+    public var counters: Counters { self.shared.counters }
+
+    /// Makes all of these changes in one transaction, or none of them.
+    ///
+    /// - Throws: ``StoreError``: `unavailable`, `overloaded` and `refused` say that nothing was written; `inDoubt` that it is not known.
+    public func write(_ commands: [InboxCommand]) async throws(StoreError) -> [InboxOutcome] {
+        let result: Result<[InboxOutcome], StoreError> = await withCheckedContinuation { continuation in
+            self.submit(commands) { continuation.resume(returning: $0) }
+        }
+        return try result.get()
+    }
+
+    /// The same with a callback, which comes on a thread that must not be blocked.
+    public func submit(_ commands: [InboxCommand], completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void) {
+        guard let first = commands.first else {
+            completion(.success([]))
+            return
+        }
+        let size = commands.reduce(0) { $0 + $1.size }
+        guard self.shared.reserve(size) else {
+            completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
+            return
+        }
+        let lane = commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
+        lane.submit(WriterLane.Request(commands: commands, size: size, completion: completion))
+    }
+
+    /// FNV-1a of the user's bytes: the same in every process.
+    static func laneIndex(_ user: UserID, _ lanes: Int) -> Int {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in user.value.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        return Int(hash % UInt64(lanes))
+    }
+}
+
+/// What the lanes share: the bound of the queue, and the counters.
+final class WriterState: Sendable {
+    let settings: InboxWriter.Settings
+    private let state = Mutex(InboxWriter.Counters(batches: 0, commands: 0, isolated: 0, recovered: 0, refused: 0, queuedBytes: 0))
+
+    init(settings: InboxWriter.Settings) {
+        self.settings = settings
+    }
+
+    var counters: InboxWriter.Counters { self.state.withLock { $0 } }
+
+    /// One request is always taken, however large, when nothing waits: its size is bounded at the door.
+    func reserve(_ bytes: Int) -> Bool {
+        self.state.withLock {
+            if $0.queuedBytes > 0, $0.queuedBytes + bytes > self.settings.queueBytes { return false }
+            $0.queuedBytes += bytes
+            return true
+        }
+    }
+
+    func release(_ bytes: Int) { self.state.withLock { $0.queuedBytes -= bytes } }
+    func count(_ body: (inout InboxWriter.Counters) -> Void) { self.state.withLock { body(&$0) } }
+}
+
+/// One connection, one batch under way.
+final class WriterLane: Sendable {
+    struct Request: Sendable {
+        var commands: [InboxCommand]
+        var size: Int
+        var completion: @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+        /// It is to be written by itself, since a batch that it was in was refused.
+        var alone = false
+    }
+
+    private struct Batch: Sendable {
+        var id: NotificationID
+        var requests: [Request]
+        /// All commands, sorted by user; `places` leads back to (request, command).
+        var commands: [InboxCommand]
+        var places: [(request: Int, command: Int)]
+        var attempts = 0
+        var doubtSince: ContinuousClock.Instant?
+    }
+
+    private struct State {
+        var waiting: Deque<Request> = []
+        var busy = false
+    }
+
+    let connection: PostgresConnection
+    private let shared: WriterState
+    private let observer: any CommitObserver
+    private let logger: Logger
+    private let state = Mutex(State())
+
+    init(connection: PostgresConnection, shared: WriterState, observer: any CommitObserver, logger: Logger) {
+        self.connection = connection
+        self.shared = shared
+        self.observer = observer
+        self.logger = logger
+    }
+
+    func submit(_ request: Request) {
+        let batch = self.state.withLock { state -> [Request]? in
+            state.waiting.append(request)
+            if state.busy { return nil }
+            return self.take(&state)
+        }
+        if let batch { self.send(self.makeBatch(batch)) }
+    }
+
+    /// Whole requests, up to the batch's bound; one that goes alone goes alone.
+    private func take(_ state: inout State) -> [Request]? {
+        guard let first = state.waiting.popFirst() else {
+            state.busy = false
+            return nil
+        }
+        state.busy = true
+        var requests = [first]
+        var rows = first.commands.count
+        while !first.alone, let next = state.waiting.first, !next.alone, rows + next.commands.count <= self.shared.settings.batch {
+            rows += next.commands.count
+            requests.append(state.waiting.removeFirst())
+        }
+        return requests
+    }
+
+    private func next() {
+        let requests = self.state.withLock { self.take(&$0) }
+        if let requests { self.send(self.makeBatch(requests)) }
+    }
+
+    private func makeBatch(_ requests: [Request]) -> Batch {
+        var places: [(request: Int, command: Int)] = []
+        for (request, value) in requests.enumerated() {
+            for command in value.commands.indices { places.append((request, command)) }
+        }
+        // Stable: commands of one user keep the order in which they came.
+        places.sort { left, right in
+            let (a, b) = (requests[left.request].commands[left.command].user, requests[right.request].commands[right.command].user)
+            if a != b { return a < b }
+            return (left.request, left.command) < (right.request, right.command)
+        }
+        return Batch(
+            id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places)
+    }
+
+    private func send(_ batch: Batch) {
+        let values = ApplyChanges.values(batch: batch.id, again: batch.doubtSince != nil, batch.commands)
+        self.connection.execute(ApplyChanges.statement, values) { result in
+            switch result {
+            case .success(let rows): self.committed(batch, rows)
+            case .failure(let error): self.failed(batch, error)
+            }
+        }
+    }
+
+    private func committed(_ batch: Batch, _ rows: PostgresRows) {
+        let result: ApplyChanges.Result
+        do throws(PostgresError) {
+            result = try ApplyChanges.decode(rows, batch.commands)
+        } catch {
+            self.logger.error("writing function's answer not understood", metadata: ["error": "\(error)"])
+            self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))
+            return
+        }
+        self.shared.count {
+            $0.batches += 1
+            $0.commands += batch.commands.count
+        }
+        let outcomes = self.distribute(result.outcomes, batch)
+        if result.committed.isEmpty {
+            self.complete(batch, outcomes)
+        } else {
+            // The next batch does not wait for those who hear of this one.
+            self.observer.committed(result.committed) { self.complete(batch, outcomes) }
+        }
+        self.next()
+    }
+
+    private func distribute(_ outcomes: [InboxOutcome], _ batch: Batch) -> [[InboxOutcome]] {
+        var sorted = batch.requests.map { [InboxOutcome?](repeating: nil, count: $0.commands.count) }
+        for (place, outcome) in zip(batch.places, outcomes) { sorted[place.request][place.command] = outcome }
+        return sorted.map { $0.compactMap { $0 } }
+    }
+
+    private func complete(_ batch: Batch, _ outcomes: [[InboxOutcome]]) {
+        for (request, outcomes) in zip(batch.requests, outcomes) {
+            self.shared.release(request.size)
+            request.completion(.success(outcomes))
+        }
+    }
+
+    private func failed(_ batch: Batch, _ error: PostgresError) {
+        let state = error.sqlState ?? ""
+        if error.code == .server, state == "23505", error.constraint == "commits_pkey" {
+            self.recover(batch)
+        } else if error.code == .server, state == "40P01" || state == "40001", batch.attempts < 5 {
+            var again = batch
+            again.attempts += 1
+            self.send(again)
+        } else if error.code == .server, state.hasPrefix("22") || state.hasPrefix("23"), batch.requests.count > 1 {
+            // One of them is the cause: each is written by itself, so that only that one fails.
+            self.shared.count { $0.isolated += 1 }
+            let alone = batch.requests.map { request in
+                var request = request
+                request.alone = true
+                return request
+            }
+            self.state.withLock { $0.waiting.prepend(contentsOf: alone) }
+            self.next()
+        } else if error.isInDoubt || (batch.doubtSince != nil && error.code != .server) {
+            self.resolve(batch, error)
+        } else {
+            self.fail(batch, Self.translate(error))
+            self.next()
+        }
+    }
+
+    /// The same batch once more: if it was committed, its id is taken.
+    private func resolve(_ batch: Batch, _ error: PostgresError) {
+        var again = batch
+        let since = batch.doubtSince ?? .now
+        again.doubtSince = since
+        if ContinuousClock.now - since > self.shared.settings.doubt || error.code == .closed {
+            self.logger.warning("batch left in doubt", metadata: ["error": "\(error)"])
+            self.fail(batch, StoreError(code: .inDoubt, message: "the connection to the database broke; whether this was written is not known"))
+            self.next()
+            return
+        }
+        let waiting = again
+        Task {
+            // The lane stays busy meanwhile: what waits must not overtake this batch.
+            try? await Task.sleep(for: .milliseconds(50))
+            self.send(waiting)
+        }
+    }
+
+    private func recover(_ batch: Batch) {
+        self.shared.count { $0.recovered += 1 }
+        let outcomes = batch.commands.map { _ in
+            InboxOutcome(
+                status: .recovered, changes: [], updated: 0, more: false,
+                head: InboxHead(position: StreamPosition(epoch: 0, seq: 0), unread: 0, unseen: 0, counts: "{}"))
+        }
+        // Nobody published it: the commit tail does.
+        self.complete(batch, self.distribute(outcomes, batch))
+        self.next()
+    }
+
+    private func fail(_ batch: Batch, _ error: StoreError) {
+        self.shared.count { $0.refused += batch.requests.count }
+        for request in batch.requests {
+            self.shared.release(request.size)
+            request.completion(.failure(error))
+        }
+    }
+
+    static func translate(_ error: PostgresError) -> StoreError {
+        switch error.code {
+        case .server:
+            let state = error.sqlState ?? ""
+            if state.hasPrefix("22") || state.hasPrefix("23") { return StoreError(code: .refused, message: error.message, sqlState: state) }
+            // Shutting down, too many connections, out of disk, read only: it is the server's state, not this write.
+            if state.hasPrefix("57") || state.hasPrefix("53") || state.hasPrefix("08") || state == "25006" {
+                return StoreError(code: .unavailable, message: error.message, sqlState: state)
+            }
+            return StoreError(code: .failed, message: error.message, sqlState: state)
+        case .connectionLost: return StoreError(code: .inDoubt, message: error.message)
+        default: return StoreError(code: .unavailable, message: error.message)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+-- The inbox: heads, notifications, the change log, and the commits that the tail reads.
+
+-- One row: which life of the data this is. Positions compare as (epoch, seq).
+CREATE TABLE cluster (
+    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    epoch         bigint NOT NULL DEFAULT 1,          -- of every user whose own epoch is not higher
+    epoch_counter bigint NOT NULL DEFAULT 1,          -- the last epoch given out, to the cluster or to one user
+    system_id     text,
+    timeline      integer,
+    lsn           pg_lsn,
+    secret        bytea NOT NULL                      -- signs stream tickets and sessions
+);
+INSERT INTO cluster (secret)
+VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
+
+-- One row a user, the only row that every change of the user updates: no index besides the key, so that updates stay HOT.
+CREATE TABLE heads (
+    user_id  text COLLATE "C" PRIMARY KEY,
+    epoch    bigint  NOT NULL,
+    seq      bigint  NOT NULL DEFAULT 0,
+    unread   integer NOT NULL DEFAULT 0 CHECK (unread >= 0),
+    unseen   integer NOT NULL DEFAULT 0 CHECK (unseen >= 0),
+    -- customer, U+001F, type -> [unread, unseen]; the type empty: the customer's sum; the customer empty: none.
+    counts   jsonb   NOT NULL DEFAULT '{}',
+    mark_seq bigint  NOT NULL DEFAULT 0,              -- all with state_seq up to here are read
+    seen_seq bigint  NOT NULL DEFAULT 0               -- all with state_seq up to here are seen
+) WITH (fillfactor = 50);
+
+CREATE TABLE notifications (
+    user_id      text COLLATE "C" NOT NULL,
+    id           uuid NOT NULL,
+    seq          bigint,                              -- of its creation; null: tracked only, or not due yet
+    state_seq    bigint,                              -- of the last change that named it
+    read         boolean NOT NULL DEFAULT false,
+    seen         boolean NOT NULL DEFAULT false,
+    archived     boolean NOT NULL DEFAULT false,
+    read_at      timestamptz,
+    level        smallint NOT NULL,
+    priority     smallint NOT NULL,
+    type         text NOT NULL,
+    event        text,
+    customer_id  text,
+    rec_type     text,
+    rec_id       text,
+    collapse_key text,
+    created_at   timestamptz NOT NULL,
+    deliver_at   timestamptz,
+    expires_at   timestamptz,
+    body         text NOT NULL,                       -- the members of its JSON that never change, encoded once
+    PRIMARY KEY (user_id, id)
+) WITH (fillfactor = 90);
+CREATE INDEX notifications_inbox ON notifications (user_id, seq DESC) WHERE seq IS NOT NULL;
+-- Unread ones that were touched after their creation: with what lies above the mark, all that can be unread.
+CREATE INDEX notifications_touched ON notifications (user_id, seq DESC) WHERE NOT read AND state_seq > seq;
+CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key) WHERE collapse_key IS NOT NULL AND NOT read;
+CREATE INDEX notifications_due ON notifications (deliver_at) WHERE seq IS NULL AND deliver_at IS NOT NULL;
+CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX notifications_age ON notifications USING brin (created_at);
+
+-- When the mark was set, so that read_at stays what it was after the next one.
+CREATE TABLE marks (
+    user_id text COLLATE "C" NOT NULL,
+    seq     bigint NOT NULL,
+    at      timestamptz NOT NULL,
+    PRIMARY KEY (user_id, seq)
+);
+
+-- The stream is this table, in order. Kinds: 1 created, 2 updated, 3 deleted, 4 all read, 5 all seen, 6 expired, 7 replaced.
+CREATE TABLE changes (
+    user_id         text COLLATE "C" NOT NULL,
+    seq             bigint NOT NULL,
+    kind            smallint NOT NULL,
+    notification_id uuid,
+    state           smallint NOT NULL DEFAULT 0,      -- after it: 1 read, 2 seen, 4 archived
+    read_at         timestamptz,
+    unread          integer NOT NULL,
+    unseen          integer NOT NULL,
+    customer_id     text,
+    customer_unread integer NOT NULL DEFAULT 0,
+    customer_unseen integer NOT NULL DEFAULT 0,
+    customer_counts jsonb,                            -- customer -> [unread, unseen] after a change of several customers
+    type            text,                             -- the filter of "all read"
+    up_to_seq       bigint,
+    at              timestamptz NOT NULL,
+    PRIMARY KEY (user_id, seq, at)
+) PARTITION BY RANGE (at);
+CREATE TABLE changes_other PARTITION OF changes DEFAULT;
+
+-- One row a batch. The tail reads by xid; rows live for ten minutes.
+CREATE TABLE commits (
+    batch_id  uuid PRIMARY KEY,
+    xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    users     text[] NOT NULL,
+    last_seqs bigint[] NOT NULL
+);
+CREATE INDEX commits_xid ON commits (xid);
+
+CREATE TABLE apikeys (
+    id         uuid PRIMARY KEY,
+    name       text NOT NULL,
+    hash       bytea NOT NULL UNIQUE,                 -- SHA-256 of the key
+    scopes     text[] NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+
+-- Weekly partitions from last week to the week after next; what is over is dropped. Answers how many were dropped.
+CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_from date; v_name text; v_dropped integer := 0; v_table record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('carillon.change_partitions'));
+    FOR i IN -1..2 LOOP
+        v_from := date_trunc('week', now() AT TIME ZONE 'UTC')::date + i * 7;
+        v_name := 'changes_' || to_char(v_from, 'YYYYMMDD');
+        IF to_regclass(v_name) IS NULL THEN
+            EXECUTE format('CREATE TABLE %I PARTITION OF changes FOR VALUES FROM (%L) TO (%L)', v_name,
+                           v_from::text || ' 00:00+00', (v_from + 7)::text || ' 00:00+00');
+        END IF;
+    END LOOP;
+    FOR v_table IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                   WHERE i.inhparent = 'changes'::regclass AND c.relname ~ '^changes_[0-9]{8}$' LOOP
+        IF to_date(substr(v_table.relname, 9), 'YYYYMMDD') + 7 < (now() AT TIME ZONE 'UTC' - p_keep)::date THEN
+            EXECUTE format('DROP TABLE %I', v_table.relname);
+            v_dropped := v_dropped + 1;
+        END IF;
+    END LOOP;
+    RETURN v_dropped;
+END $$;
+SELECT keep_change_partitions('14 days');
+
+-- Called on every fresh connection with the highest LSN and epoch that the caller has seen. What went back, or became another
+-- server, is a new epoch, higher than any seen; of several callers that notice it the first one makes it. Answers the epoch.
+CREATE FUNCTION observe_cluster(p_seen pg_lsn, p_epoch bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_insert_lsn();
+BEGIN
+    SELECT system_identifier::text INTO v_system FROM pg_control_system();
+    -- From the name of the current WAL file: pg_control_checkpoint lags until the first checkpoint after a promotion.
+    v_timeline := ('x' || substr(pg_walfile_name(v_lsn), 1, 8))::bit(32)::integer;
+    SELECT * INTO c FROM cluster;
+    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn
+       AND (c.epoch > p_epoch OR (c.epoch = p_epoch AND v_lsn >= p_seen)) THEN
+        RETURN c.epoch;
+    END IF;
+    SELECT * INTO c FROM cluster FOR UPDATE;
+    IF c.system_id IS NULL THEN
+        UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn;
+    ELSIF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn
+          OR c.epoch < p_epoch OR (c.epoch = p_epoch AND v_lsn < p_seen) THEN
+        UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn,
+                           epoch = GREATEST(epoch_counter, p_epoch) + 1, epoch_counter = GREATEST(epoch_counter, p_epoch) + 1
+        RETURNING epoch INTO c.epoch;
+    END IF;
+    RETURN c.epoch;
+END $$;
+
+CREATE FUNCTION advance_epoch() RETURNS bigint LANGUAGE sql AS $$
+    UPDATE cluster SET epoch = epoch_counter + 1, epoch_counter = epoch_counter + 1 RETURNING epoch
+$$;

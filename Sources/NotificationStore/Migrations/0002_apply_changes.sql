@@ -1,0 +1,363 @@
+-- The one writer. Every change of an inbox goes through this function, a batch a call, in autocommit.
+--
+-- Items come sorted by user (byte order), those of one user in their order. All heads are locked first, in that order, so that
+-- two batches cannot wait for each other; each statement after that sees what the holder before committed.
+
+-- One row a change, or a word about an item that made none, and at the end one row a user with its head (status 4).
+CREATE TYPE change_result AS (
+    item            integer,     -- index from 1 of the item; null for heads
+    status          smallint,    -- 0 changed, 1 nothing to change, 2 not found, 3 stored without a number, 4 head
+    user_id         text,
+    epoch           bigint,
+    seq             bigint,
+    kind            smallint,
+    notification_id uuid,
+    state           smallint,
+    read_at         timestamptz,
+    unread          integer,
+    unseen          integer,
+    customer_id     text,
+    customer_unread integer,
+    customer_unseen integer,
+    customer_counts text,
+    type            text,
+    up_to_seq       bigint,
+    at              timestamptz,
+    body            text,        -- of updated ones; the caller has that of new ones
+    counts          text,        -- of heads
+    updated         integer,     -- how many rows "all read" changed
+    more            boolean      -- "all read" with a filter: there is another chunk
+);
+
+-- Adds to the counts of one customer and type, and to the customer's sum. Pairs that fall to zero are removed.
+CREATE FUNCTION count_add(p_counts jsonb, p_customer text, p_type text, p_unread integer, p_unseen integer) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    k text := COALESCE(p_customer, '') || E'\x1f' || p_type;
+    s text := COALESCE(p_customer, '') || E'\x1f';
+    a integer := COALESCE((p_counts -> k ->> 0)::integer, 0) + p_unread;
+    b integer := COALESCE((p_counts -> k ->> 1)::integer, 0) + p_unseen;
+    c integer := COALESCE((p_counts -> s ->> 0)::integer, 0) + p_unread;
+    d integer := COALESCE((p_counts -> s ->> 1)::integer, 0) + p_unseen;
+BEGIN
+    IF a > 0 OR b > 0 THEN
+        RETURN p_counts || jsonb_build_object(k, jsonb_build_array(a, b), s, jsonb_build_array(c, d));
+    ELSIF c > 0 OR d > 0 THEN
+        RETURN (p_counts - k) || jsonb_build_object(s, jsonb_build_array(c, d));
+    ELSE
+        RETURN p_counts - ARRAY[k, s];
+    END IF;
+END $$;
+
+-- The sums by customer: customer -> [unread, unseen].
+CREATE FUNCTION customer_counts(p_counts jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT COALESCE(jsonb_object_agg(left(key, -1), value), '{}') FROM jsonb_each(p_counts) WHERE right(key, 1) = E'\x1f'
+$$;
+
+-- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 end of retention.
+CREATE FUNCTION apply_changes(
+    p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
+    p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
+    p_bodies text[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
+    p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[]
+) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now     timestamptz;
+    v_epoch   bigint;
+    v_user    text;
+    v_first   bigint;             -- the head's seq before this batch
+    h         heads%ROWTYPE;
+    n         notifications%ROWTYPE;
+    o         notifications%ROWTYPE;
+    r         change_result;
+    e         change_result;      -- an empty one
+    g         record;
+    v_users   text[] := '{}';
+    v_lasts   bigint[] := '{}';
+    v_op      smallint;
+    v_id      uuid;
+    v_read    boolean;
+    v_seen    boolean;
+    v_arch    boolean;
+    v_read_at timestamptz;
+    a_read    boolean;
+    a_seen    boolean;
+    a_arch    boolean;
+    v_bound   bigint;
+    v_rows    integer;
+    v_key     text;
+BEGIN
+    -- Locks existing heads and makes missing ones, in byte order. The condition is never true: the row is locked all the same.
+    INSERT INTO heads (user_id, epoch)
+    SELECT u, 0 FROM (SELECT DISTINCT u COLLATE "C" AS u FROM unnest(p_users) AS t(u)) AS d ORDER BY u COLLATE "C"
+    ON CONFLICT (user_id) DO UPDATE SET seq = heads.seq WHERE false;
+
+    IF p_again AND EXISTS (SELECT FROM commits WHERE batch_id = p_batch) THEN
+        RAISE unique_violation USING MESSAGE = 'this batch was committed', CONSTRAINT = 'commits_pkey';
+    END IF;
+
+    SELECT epoch INTO v_epoch FROM cluster;
+    v_now := clock_timestamp();
+
+    -- One turn more than there are items: the last user's head is written in it.
+    FOR i IN 1 .. cardinality(p_users) + 1 LOOP
+        IF v_user IS DISTINCT FROM p_users[i] THEN
+            IF v_user IS NOT NULL THEN
+                IF h.seq > v_first THEN
+                    UPDATE heads SET epoch = h.epoch, seq = h.seq, unread = h.unread, unseen = h.unseen, counts = h.counts,
+                                     mark_seq = h.mark_seq, seen_seq = h.seen_seq
+                    WHERE user_id = v_user;
+                    v_users := v_users || v_user;
+                    v_lasts := v_lasts || h.seq;
+                END IF;
+                r := e;
+                r.status := 4;
+                r.user_id := v_user; r.epoch := h.epoch; r.seq := h.seq; r.unread := h.unread; r.unseen := h.unseen; r.at := v_now;
+                r.counts := h.counts::text;
+                RETURN NEXT r;
+            END IF;
+            EXIT WHEN i > cardinality(p_users);
+            v_user := p_users[i];
+            SELECT * INTO h FROM heads WHERE user_id = v_user;
+            h.epoch := GREATEST(h.epoch, v_epoch);
+            v_first := h.seq;
+        END IF;
+        v_op := p_ops[i];
+        v_id := p_ids[i];
+        r := e;
+        r.item := i;
+        r.user_id := v_user;
+        r.epoch := h.epoch;
+        r.at := v_now;
+        r.notification_id := v_id;
+        r.status := 0;
+
+        IF v_op = 1 OR v_op = 6 THEN
+            IF v_op = 1 THEN
+                n.user_id := v_user; n.id := v_id; n.seq := NULL; n.state_seq := NULL; n.read := false; n.seen := false; n.archived := false;
+                n.read_at := NULL; n.level := p_levels[i]; n.priority := p_priorities[i]; n.type := p_types[i]; n.event := p_events[i];
+                n.customer_id := p_customers[i]; n.rec_type := p_rec_types[i]; n.rec_id := p_rec_ids[i]; n.collapse_key := p_collapse[i];
+                n.created_at := p_created[i]; n.deliver_at := p_deliver[i]; n.expires_at := p_expires[i]; n.body := p_bodies[i];
+                IF NOT p_in_app[i] OR n.deliver_at > v_now THEN
+                    IF NOT p_in_app[i] THEN n.deliver_at := NULL; END IF;
+                    INSERT INTO notifications VALUES (n.*);
+                    r.status := 3;
+                    r.seq := NULL;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+            ELSE
+                SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id AND seq IS NULL AND deliver_at <= v_now;
+                IF NOT FOUND THEN
+                    r.status := 2;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+                r.body := n.body;
+            END IF;
+
+            IF n.collapse_key IS NOT NULL THEN
+                FOR o IN SELECT * FROM notifications
+                         WHERE user_id = v_user AND collapse_key = n.collapse_key AND NOT read AND seq IS NOT NULL
+                           AND state_seq > h.mark_seq AND id <> v_id
+                         ORDER BY seq LOOP
+                    v_seen := o.seen OR o.state_seq <= h.seen_seq;
+                    DELETE FROM notifications WHERE user_id = v_user AND id = o.id;
+                    h.seq := h.seq + 1;
+                    h.unread := h.unread - 1;
+                    h.unseen := h.unseen - CASE WHEN v_seen THEN 0 ELSE 1 END;
+                    h.counts := count_add(h.counts, o.customer_id, o.type, -1, CASE WHEN v_seen THEN 0 ELSE -1 END);
+                    v_key := COALESCE(o.customer_id, '') || E'\x1f';
+                    r.seq := h.seq; r.kind := 7; r.notification_id := o.id; r.state := 0; r.unread := h.unread; r.unseen := h.unseen;
+                    r.customer_id := o.customer_id;
+                    r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
+                    r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
+                    INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
+                    VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+                    RETURN NEXT r;
+                END LOOP;
+            END IF;
+
+            h.seq := h.seq + 1;
+            h.unread := h.unread + 1;
+            h.unseen := h.unseen + 1;
+            h.counts := count_add(h.counts, n.customer_id, n.type, 1, 1);
+            n.seq := h.seq;
+            n.state_seq := h.seq;
+            IF v_op = 1 THEN
+                INSERT INTO notifications VALUES (n.*);
+            ELSE
+                UPDATE notifications SET seq = n.seq, state_seq = n.seq WHERE user_id = v_user AND id = v_id;
+            END IF;
+            v_key := COALESCE(n.customer_id, '') || E'\x1f';
+            r.seq := h.seq; r.kind := 1; r.notification_id := v_id; r.state := 0; r.unread := h.unread; r.unseen := h.unseen;
+            r.customer_id := n.customer_id;
+            r.customer_unread := (h.counts -> v_key ->> 0)::integer;
+            r.customer_unseen := (h.counts -> v_key ->> 1)::integer;
+            INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
+            VALUES (v_user, r.seq, 1, v_id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            RETURN NEXT r;
+
+        ELSIF v_op IN (2, 3, 7, 8) THEN
+            SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id;
+            IF NOT FOUND OR (v_op IN (2, 3) AND (n.seq IS NULL OR (p_scopes[i] IS NOT NULL AND n.customer_id IS NOT NULL
+                                                                   AND NOT p_scopes[i] ? n.customer_id)))
+               OR (v_op = 7 AND (n.expires_at IS NULL OR n.expires_at > v_now)) THEN
+                r.status := 2;
+                RETURN NEXT r;
+                CONTINUE;
+            END IF;
+            IF n.seq IS NULL THEN
+                -- It was in no list and no count: it goes without a number.
+                DELETE FROM notifications WHERE user_id = v_user AND id = v_id;
+                r.status := 1;
+                RETURN NEXT r;
+                CONTINUE;
+            END IF;
+            v_read := n.read OR n.state_seq <= h.mark_seq;
+            v_seen := n.seen OR v_read OR n.state_seq <= h.seen_seq;
+            v_arch := n.archived;
+            v_read_at := CASE WHEN n.read THEN n.read_at
+                              WHEN v_read THEN (SELECT at FROM marks WHERE user_id = v_user AND seq >= n.state_seq ORDER BY seq LIMIT 1) END;
+            r.customer_id := n.customer_id;
+            IF v_op = 2 THEN
+                a_arch := COALESCE(p_archived[i], v_arch);
+                a_read := COALESCE(p_read[i], v_read) OR a_arch;
+                a_seen := COALESCE(p_seen[i], v_seen) OR a_read;
+                r.body := n.body;
+                IF a_arch = v_arch AND a_read = v_read AND a_seen = v_seen THEN
+                    r.status := 1;
+                    r.seq := n.state_seq;
+                    r.read_at := v_read_at;
+                    r.state := v_read::integer + 2 * v_seen::integer + 4 * v_arch::integer;
+                    r.unread := h.unread;
+                    r.unseen := h.unseen;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+                v_read_at := CASE WHEN NOT a_read THEN NULL WHEN v_read THEN v_read_at ELSE v_now END;
+                r.kind := 2;
+            ELSE
+                a_arch := false;
+                a_read := true;
+                a_seen := true;
+                r.kind := CASE v_op WHEN 7 THEN 6 ELSE 3 END;
+            END IF;
+            h.seq := h.seq + 1;
+            IF a_read <> v_read OR a_seen <> v_seen THEN
+                h.unread := h.unread + v_read::integer - a_read::integer;
+                h.unseen := h.unseen + v_seen::integer - a_seen::integer;
+                h.counts := count_add(h.counts, n.customer_id, n.type, v_read::integer - a_read::integer, v_seen::integer - a_seen::integer);
+            END IF;
+            IF v_op = 2 THEN
+                UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at
+                WHERE user_id = v_user AND id = v_id;
+                r.state := a_read::integer + 2 * a_seen::integer + 4 * a_arch::integer;
+                r.read_at := v_read_at;
+            ELSE
+                DELETE FROM notifications WHERE user_id = v_user AND id = v_id;
+                r.state := 0;
+            END IF;
+            v_key := COALESCE(n.customer_id, '') || E'\x1f';
+            r.seq := h.seq; r.unread := h.unread; r.unseen := h.unseen;
+            r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
+            r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
+            INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at)
+            VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            RETURN NEXT r;
+
+        ELSIF v_op = 4 OR v_op = 5 THEN
+            r.kind := v_op;
+            r.state := 0;
+            r.updated := 0;
+            r.more := false;
+            v_bound := NULL;
+            IF v_op = 4 AND v_id IS NOT NULL THEN
+                SELECT state_seq INTO v_bound FROM notifications
+                WHERE user_id = v_user AND id = v_id AND seq IS NOT NULL
+                  AND (p_scopes[i] IS NULL OR customer_id IS NULL OR p_scopes[i] ? customer_id);
+                IF NOT FOUND THEN
+                    r.status := 2;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+            END IF;
+            IF p_customers[i] IS NULL AND p_types[i] IS NULL AND v_bound IS NULL THEN
+                -- Without a filter it is a mark: its cost does not grow with the inbox.
+                IF (v_op = 4 AND h.unread = 0 AND h.unseen = 0) OR (v_op = 5 AND h.unseen = 0) THEN
+                    r.status := 1;
+                ELSE
+                    h.seq := h.seq + 1;
+                    h.seen_seq := h.seq;
+                    h.unseen := 0;
+                    IF v_op = 4 THEN
+                        r.updated := h.unread;
+                        h.mark_seq := h.seq;
+                        h.unread := 0;
+                        h.counts := '{}';
+                        INSERT INTO marks VALUES (v_user, h.seq, v_now);
+                    ELSE
+                        SELECT COALESCE(jsonb_object_agg(key, jsonb_build_array(value -> 0, 0)), '{}') INTO h.counts
+                        FROM jsonb_each(h.counts) WHERE (value ->> 0)::integer > 0;
+                    END IF;
+                END IF;
+            ELSE
+                -- With a filter: in chunks by state_seq, each exactly "all read up to" its last row. A customer of '' is none.
+                v_rows := 0;
+                v_key := NULL;
+                FOR g IN
+                    WITH picked AS (
+                        SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
+                        WHERE user_id = v_user AND seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq
+                          AND (p_types[i] IS NULL OR type = p_types[i])
+                          AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
+                          AND (v_bound IS NULL OR state_seq <= v_bound)
+                          AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
+                        ORDER BY state_seq LIMIT 2000
+                    ), touched AS (
+                        UPDATE notifications t SET read = (v_op = 4), seen = true, read_at = CASE WHEN v_op = 4 THEN v_now END
+                        FROM picked p WHERE t.user_id = v_user AND t.id = p.id
+                        RETURNING t.customer_id, t.type, p.state_seq, p.was_seen
+                    )
+                    SELECT customer_id, type, count(*)::integer AS rows, (count(*) FILTER (WHERE NOT was_seen))::integer AS unseen,
+                           max(state_seq) AS last
+                    FROM touched GROUP BY customer_id, type
+                LOOP
+                    v_rows := v_rows + g.rows;
+                    h.unseen := h.unseen - g.unseen;
+                    IF v_op = 4 THEN h.unread := h.unread - g.rows; END IF;
+                    h.counts := count_add(h.counts, g.customer_id, g.type, CASE WHEN v_op = 4 THEN -g.rows ELSE 0 END, -g.unseen);
+                    r.up_to_seq := GREATEST(r.up_to_seq, g.last);
+                END LOOP;
+                IF v_rows = 0 THEN
+                    r.status := 1;
+                    r.up_to_seq := NULL;
+                ELSE
+                    h.seq := h.seq + 1;
+                    r.updated := v_rows;
+                    r.more := v_rows = 2000;
+                    IF v_op = 5 OR NOT r.more THEN r.up_to_seq := v_bound; END IF;
+                END IF;
+                r.type := p_types[i];
+                r.customer_id := p_customers[i];
+            END IF;
+            r.unread := h.unread;
+            r.unseen := h.unseen;
+            r.seq := h.seq;
+            r.notification_id := NULL;
+            IF r.status = 0 THEN
+                r.customer_counts := customer_counts(h.counts)::text;
+                INSERT INTO changes (user_id, seq, kind, unread, unseen, customer_id, customer_counts, type, up_to_seq, at)
+                VALUES (v_user, r.seq, r.kind, r.unread, r.unseen, r.customer_id, r.customer_counts::jsonb, r.type, r.up_to_seq, v_now);
+            END IF;
+            RETURN NEXT r;
+        ELSE
+            RAISE invalid_parameter_value USING MESSAGE = 'unknown op ' || v_op;
+        END IF;
+    END LOOP;
+
+    IF v_users <> '{}' THEN
+        INSERT INTO commits (batch_id, users, last_seqs) VALUES (p_batch, v_users, v_lasts);
+    END IF;
+END $$;

@@ -1,0 +1,153 @@
+internal import Logging
+internal import NIOConcurrencyHelpers
+internal import NIOCore
+internal import Synchronization
+
+/// What every thread may read of a client.
+final class CommandShared: Sendable {
+    let isAvailable = Atomic<Bool>(false)
+    let isShutDown = Atomic<Bool>(false)
+    let admission: Admission
+    let stateHandlers = NIOLockedValueBox<[@Sendable (Bool) -> Void]>([])
+    let connection = ConnectionCounters()
+    let commandsSent = Counter()
+    let commandsFailed = Counter()
+    let rejectedUnavailable = Counter()
+    let rejectedQueueFull = Counter()
+    let serverErrors = Counter()
+    let readOnlyReplies = Counter()
+    let loadingReplies = Counter()
+    let masterDownReplies = Counter()
+
+    init(admission: Admission) {
+        self.admission = admission
+    }
+}
+
+/// The part of ``RedisClient`` that lives on the event loop: matches replies to commands.
+final class CommandCore: SupervisorClient {
+    private let shared: CommandShared
+    private let eventLoop: any EventLoop
+    private var queue: CommandQueue
+    private var connection: Connection?
+    private var supervisor: Supervisor?
+    private var isFinishing = false
+    private var sawReadOnly = false
+
+    init(endpoint: RedisEndpoint, configuration: RedisClientConfiguration, eventLoop: any EventLoop, shared: CommandShared, logger: Logger) {
+        self.shared = shared
+        self.eventLoop = eventLoop
+        queue = CommandQueue(admission: shared.admission)
+        supervisor = Supervisor(
+            endpoint: endpoint, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
+            logger: logger, client: self
+        )
+    }
+
+    func start() {
+        supervisor?.start()
+    }
+
+    func shutdown() -> EventLoopFuture<Void> {
+        // None once it has finished.
+        guard let supervisor else { return eventLoop.makeSucceededVoidFuture() }
+        return supervisor.shutdown().assumeIsolated().map { self.supervisor = nil }.nonisolated()
+    }
+
+    func send(_ command: RedisCommand, bytes: Int, promise: EventLoopPromise<RedisValue>) {
+        guard let connection, !isFinishing else {
+            reject(1, bytes: bytes)
+            return promise.fail(RedisError.unavailable)
+        }
+        shared.commandsSent.add()
+        queue.append(promise, bytes: bytes)
+        connection.write(command.encode)
+    }
+
+    func pipeline(_ commands: [RedisCommand], bytes: Int, promise: EventLoopPromise<[RedisValue]>) {
+        guard let connection, !isFinishing else {
+            reject(commands.count, bytes: bytes)
+            return promise.fail(RedisError.unavailable)
+        }
+        shared.commandsSent.add(commands.count)
+        queue.append(promise, count: commands.count, bytes: bytes)
+        connection.write { buffer in
+            buffer.reserveCapacity(minimumWritableBytes: bytes)
+            for command in commands { command.encode(into: &buffer) }
+        }
+    }
+
+    private func reject(_ commands: Int, bytes: Int) {
+        shared.admission.release(commands: commands, bytes: bytes)
+        shared.rejectedUnavailable.add(commands)
+    }
+
+    private func note(_ value: RedisValue) {
+        guard case .error(let error) = value else { return }
+        shared.serverErrors.add()
+        switch error.serverCode {
+        case "READONLY":
+            shared.readOnlyReplies.add()
+            sawReadOnly = true
+        case "LOADING": shared.loadingReplies.add()
+        case "MASTERDOWN": shared.masterDownReplies.add()
+        default: break
+        }
+    }
+
+    private func tell(_ isAvailable: Bool) {
+        shared.isAvailable.store(isAvailable, ordering: .releasing)
+        for handler in shared.stateHandlers.withLockedValue({ $0 }) { handler(isAvailable) }
+    }
+
+    // MARK: The connection
+
+    var awaitsReply: Bool { !queue.isEmpty }
+
+    func up(_ connection: Connection) {
+        self.connection = connection
+        sawReadOnly = false
+        tell(true)
+    }
+
+    func received(_ reply: ReplyView) throws(RedisError) {
+        let value = try reply.value()
+        note(value)
+        switch try queue.received(value) {
+        case .nothing: break
+        case .single(let promise, .error(let error)): promise.fail(error)
+        case .single(let promise, let value): promise.succeed(value)
+        case .group(let promise, let values): promise.succeed(values)
+        }
+    }
+
+    func readComplete() {
+        // Other replies of the same read have been delivered. A failover leaves old connections at what is a replica now; a new connection
+        // finds the primary by its name.
+        if sawReadOnly {
+            sawReadOnly = false
+            connection?.end(RedisError(code: .connectionLost, message: "the server has become a read-only replica; what was in flight may or may not have been done"))
+        } else if isFinishing, queue.isEmpty {
+            connection?.end(.shutDown)
+        }
+    }
+
+    func probe(_ connection: Connection) {
+        queue.appendProbe()
+        connection.write(RedisCommand("PING").encode)
+    }
+
+    func down(_ reason: RedisError) {
+        connection = nil
+        let (count, fail) = queue.drain()
+        shared.commandsFailed.add(count)
+        tell(false)
+        fail(reason)
+    }
+
+    func finish(_ connection: Connection) {
+        isFinishing = true
+        shared.isAvailable.store(false, ordering: .releasing)
+        if queue.isEmpty { connection.end(.shutDown) }
+    }
+}

@@ -1,0 +1,72 @@
+internal import NIOCore
+internal import NIOPosix
+internal import NIOSSL
+
+/// What a connection is for.
+enum ConnectionPurpose: Sendable {
+    case commands
+    case subscriptions
+
+    var probing: Liveness.Probing {
+        switch self {
+        case .commands: .whenIdle
+        case .subscriptions: .always
+        }
+    }
+}
+
+/// Opens sockets to one endpoint, with TLS where it asks for it.
+struct Connector {
+    let endpoint: RedisEndpoint
+    let configuration: RedisConnectionConfiguration
+    let purpose: ConnectionPurpose
+
+    /// A connection that is ready to be greeted.
+    func connect(on eventLoop: any EventLoop) -> EventLoopFuture<NIOLoopBound<Connection>> {
+        eventLoop.assertInEventLoop()
+        let tls: NIOSSLContext?
+        do {
+            // Made anew each time: certificates on disk change.
+            tls = endpoint.usesTLS ? try NIOSSLContext(configuration: configuration.tls ?? .makeClientConfiguration()) : nil
+        } catch {
+            return eventLoop.makeFailedFuture(RedisError(code: .tls, message: "the TLS settings for Redis cannot be used: \(error)"))
+        }
+        let endpoint = endpoint, configuration = configuration, purpose = purpose
+        return ClientBootstrap(group: eventLoop)
+            .connectTimeout(configuration.connectTimeout)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    if let tls { try pipeline.addHandler(Self.handler(tls, host: endpoint.host)) }
+                    try pipeline.addHandler(Connection(channel: channel, configuration: configuration, purpose: purpose))
+                }
+            }
+            .connect(host: endpoint.host, port: endpoint.port)
+            .flatMapThrowing { channel in
+                NIOLoopBound(try channel.pipeline.syncOperations.handler(type: Connection.self), eventLoop: channel.eventLoop)
+            }
+    }
+
+    private static func handler(_ context: NIOSSLContext, host: String) throws -> NIOSSLClientHandler {
+        do {
+            return try NIOSSLClientHandler(context: context, serverHostname: host)
+        } catch let error as NIOSSLExtraError where error == .cannotUseIPAddressInSNI {
+            // RFC 6066 allows names only; an address is still compared with those in the certificate.
+            return try NIOSSLClientHandler(context: context, serverHostname: nil)
+        }
+    }
+}
+
+extension RedisError {
+    /// What NIO says about a socket, in this module's words.
+    init(connecting error: any Error) {
+        switch error {
+        case let error as RedisError: self = error
+        case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError:
+            self.init(code: .tls, message: "TLS with Redis failed, check certificates and names: \(error)")
+        default:
+            self.init(code: .connectionLost, message: "no connection to Redis, check that it runs and is reachable: \(error)")
+        }
+    }
+}

@@ -1,0 +1,46 @@
+public import NIOCore
+public import NIOSSL
+
+/// The times of a connection, the same for commands and for subscriptions.
+public struct RedisConnectionConfiguration: Sendable {
+    /// How long TCP may take to connect. 2 s.
+    public var connectTimeout: TimeAmount = .seconds(2)
+    /// Nothing read for this long while something is awaited: the connection is closed and opened anew. 3 s. What is measured is at least
+    /// this and at most a quarter of it (or of `probeInterval`, if shorter) twice more.
+    public var silence: TimeAmount = .seconds(3)
+    /// How often a sign of life is asked for. 1 s; keep it below `silence`.
+    public var probeInterval: TimeAmount = .seconds(1)
+    /// First and longest wait before connecting again; doubles in between, jittered from half to all of it. 50 ms and 2 s.
+    public var backoffInitial: TimeAmount = .milliseconds(50)
+    public var backoffMaximum: TimeAmount = .seconds(2)
+    /// One reply may take this many bytes; more is a protocol violation. 64 MiB.
+    public var maximumReplyBytes = 64 * 1024 * 1024
+    /// For `rediss://`: roots of trust, client certificate and so on. Nil: NIOSSL's defaults for a client.
+    public var tls: TLSConfiguration?
+
+    public init() {}
+}
+
+public struct RedisClientConfiguration: Sendable {
+    public var connection = RedisConnectionConfiguration()
+    /// Commands that may await their replies, over all callers. 100,000. Beyond, sending fails with `queueFull`.
+    public var maximumCommandsInFlight = 100_000
+    /// Encoded bytes (slightly overestimated) of the commands that await their replies. 64 MiB.
+    public var maximumBytesInFlight = 64 * 1024 * 1024
+
+    public init() {}
+}
+
+public struct RedisSubscriberConfiguration: Sendable {
+    public var connection = RedisConnectionConfiguration()
+    /// The probe channel's name begins with this; the rest is random. Give it the application's prefix, so that an ACL can allow it.
+    public var probeChannelPrefix = "probe:"
+    /// Channels named by one SUBSCRIBE or UNSUBSCRIBE command. 500.
+    public var channelsPerCommand = 500
+    /// Channels whose confirmation is awaited at a time; the others wait their turn. Bounds what the server must buffer in answers. 10,000.
+    public var maximumUnconfirmed = 10_000
+    /// Channels that may be wanted at a time; beyond, `subscribe` fails with `queueFull`. 1,000,000.
+    public var maximumChannels = 1_000_000
+
+    public init() {}
+}

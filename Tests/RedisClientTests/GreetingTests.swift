@@ -1,0 +1,37 @@
+import Testing
+
+@testable import RedisClient
+
+@Suite("The greeting")
+struct GreetingTests {
+    static func names(_ url: String, _ purpose: ConnectionPurpose) throws -> [[RedisArgument]] {
+        Greeting(endpoint: try RedisEndpoint(url: url), for: purpose).commands.map { [.string($0.name)] + $0.arguments }
+    }
+
+    @Test("it says who we are, which database, and PING, as far as the endpoint names them")
+    func commands() throws {
+        #expect(try Self.names("redis://h", .commands) == [["PING"]])
+        #expect(try Self.names("redis://:p@h/2", .commands) == [["AUTH", "p"], ["SELECT", 2], ["PING"]])
+        #expect(try Self.names("redis://u:p@h/2", .subscriptions) == [["AUTH", "u", "p"], ["PING"]])
+    }
+
+    @Test("only OK to everything and PONG at last let the connection be used")
+    func progress() throws {
+        let greeting = Greeting(endpoint: try RedisEndpoint(url: "redis://:p@h/2"), for: .commands)
+        var good = greeting
+        #expect(good.received(.status("OK")) == .more)
+        #expect(good.received(.status("OK")) == .more)
+        #expect(good.received(.status("PONG")) == .done)
+
+        let refusal = RedisError(code: .server, message: "WRONGPASS invalid username-password pair")
+        var refused = greeting
+        #expect(refused.received(.error(refusal)) == .failed(refusal))
+
+        var early = greeting
+        guard case .failed(let error) = early.received(.status("PONG")) else {
+            Issue.record("PONG answered AUTH")
+            return
+        }
+        #expect(error.code == .protocolViolation)
+    }
+}

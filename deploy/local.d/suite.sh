@@ -1,0 +1,247 @@
+# shellcheck shell=bash
+# `deploy/local test`: everything that the project tests, against servers of its own. Whatever cannot be installed, built or
+# started counts as a failure; nothing is skipped.
+
+TEST_PASSED=0
+TEST_FAILED=0
+TEST_FOLDER=
+TEST_FINISHED=no
+
+verb_test() {
+    local long=no name
+    case ${1:-} in
+        "") ;;
+        --long) long=yes ;;
+        *) die "test does not know \"$1\"" ;;
+    esac
+    # Another cluster's addresses and settings must not reach the tests.
+    for name in "${!CARILLON_@}"; do unset "$name"; done
+
+    trap finish_test EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    TEST_FOLDER=$(mktemp -d /tmp/carillon-test-XXXXXXXX)
+    chmod 0711 "$TEST_FOLDER"
+    mkdir "$TEST_FOLDER/out"
+
+    test_prepare
+    test_versions
+    check "shell scripts (shellcheck)" test_scripts
+    check "HAProxy accepts its configuration" test_haproxy
+    test_swift
+    test_cluster "$long"
+    TEST_FINISHED=yes
+}
+
+# finish_test runs however the test ends, and makes the last line and the exit status.
+finish_test() {
+    local status=$?
+    trap - EXIT
+    trap '' INT TERM
+    if [[ $TEST_FINISHED == no ]]; then
+        say "the test did not come to its end"
+        TEST_FAILED=$((TEST_FAILED + 1))
+    fi
+    if [[ -n $TEST_FOLDER ]]; then
+        if [[ -d $TEST_FOLDER/cluster ]]; then
+            "$HERE/local" down --state "$TEST_FOLDER/cluster" || TEST_FAILED=$((TEST_FAILED + 1))
+            mv "$TEST_FOLDER/cluster/logs" "$TEST_FOLDER/out/nodes" 2>/dev/null || true
+            "$HERE/local" down --purge --state "$TEST_FOLDER/cluster" || true
+        fi
+        if [[ $TEST_FAILED -gt 0 ]]; then
+            mkdir -p "$STATE"
+            rm -rf -- "$STATE/test-output"
+            mv "$TEST_FOLDER/out" "$STATE/test-output" && say "what the failed test printed is in $STATE/test-output"
+        fi
+        rm -rf -- "$TEST_FOLDER"
+    fi
+    printf '%d passed, %d failed\n' "$TEST_PASSED" "$TEST_FAILED"
+    [[ $TEST_FAILED -eq 0 ]] || exit 1
+    exit "$status"
+}
+
+pass() { TEST_PASSED=$((TEST_PASSED + ${1:-1})); }
+fail() { TEST_FAILED=$((TEST_FAILED + ${1:-1})); }
+
+# check TITLE COMMAND…: one test that is a command.
+check() {
+    local title=$1
+    shift
+    if "$@"; then pass; say "ok      $title"; else fail; say "FAILED  $title"; fi
+}
+
+# The folders of Tests that pytest runs; Conformance is always among them.
+pytest_folders() {
+    local folder
+    printf '%s\n' "$ROOT/Tests/Conformance"
+    for folder in "$ROOT"/Tests/*/; do
+        folder=${folder%/}
+        if [[ $folder != */Conformance ]] && compgen -G "$folder/test_*.py" >/dev/null; then printf '%s\n' "$folder"; fi
+    done
+}
+
+test_prepare() {
+    local folder
+    local -a packages=("${PACKAGES_TO_RUN[@]}" "${PACKAGES_TO_BUILD[@]}" "${PACKAGES_TO_TEST[@]}") wanted=()
+    require_swift
+    while IFS= read -r folder; do
+        # A line for each Debian package that a suite drives besides: a browser, another language's client.
+        if [[ -f $folder/debian-packages.txt ]]; then
+            mapfile -t wanted < <(sed 's/[[:space:]]*#.*//' "$folder/debian-packages.txt" | grep .)
+            packages+=(${wanted[@]+"${wanted[@]}"})
+        fi
+    done < <(pytest_folders)
+    install_packages "${packages[@]}"
+    prepare_python
+}
+
+# prepare_python makes the environment of the Python clients in the state folder, anew when their versions changed.
+prepare_python() {
+    local sum folder
+    local -a files=() arguments=()
+    mapfile -t files < <(pytest_folders | sed 's/$/\/requirements.txt/')
+    for folder in "${files[@]}"; do
+        if [[ -f $folder ]]; then arguments+=(-r "$folder"); fi
+    done
+    [[ ${#arguments[@]} -gt 0 ]] || die "Tests/Conformance/requirements.txt is missing"
+    mkdir -p "$STATE"
+    sum=$({ python3 --version; for folder in "${arguments[@]}"; do [[ $folder == -r ]] || cat "$folder"; done; } | sha256sum)
+    if [[ ! -f $STATE/venv/made-for || $(<"$STATE/venv/made-for") != "$sum" ]]; then
+        say "installing the Python clients"
+        rm -rf -- "$STATE/venv"
+        python3 -m venv "$STATE/venv" >&2 || die "python3 cannot make a virtual environment"
+        "$STATE/venv/bin/pip" install --quiet --disable-pip-version-check "${arguments[@]}" >&2 || die "the Python clients cannot be installed"
+        printf '%s\n' "$sum" >"$STATE/venv/made-for"
+    fi
+}
+
+test_versions() {
+    find_postgres_programs || die "no Postgres programs found"
+    # Read to their end: a program whose output is cut off would fail the pipeline.
+    swift --version 2>/dev/null | sed -n 1p
+    "$REPLY/postgres" --version
+    redis-server --version
+    haproxy -v | sed -n 1p
+    "$STATE/venv/bin/python" --version
+    "$STATE/venv/bin/pip" freeze --disable-pip-version-check
+}
+
+test_scripts() {
+    shellcheck -x -a "$HERE/local" && shellcheck "$ROOT/.ci/run"
+}
+
+# The configuration that this command makes, with nodes that need not exist.
+test_haproxy() (
+    use_state "$TEST_FOLDER/haproxy"
+    create_state
+    free_port
+    SHAPE_PORT=$REPLY
+    haproxy_configuration >"$STATE/haproxy.cfg"
+    cd "$STATE" || exit
+    haproxy -c -q -f haproxy.cfg
+)
+
+# The build and the tests in Swift, without optimisation.
+test_swift() {
+    local log=$TEST_FOLDER/out/swift-build.log folder
+    local -a flags=(--package-path "$ROOT" --explicit-target-dependency-import-check error)
+    say "building (debug)"
+    if ! swift build "${flags[@]}" >"$log" 2>&1 || ! swift build "${flags[@]}" --build-tests >>"$log" 2>&1; then
+        grep -E '(^|: )error: ' "$log" >&2 || tail -n 40 "$log" >&2
+        die "the project does not build"
+    fi
+    pass
+    say "ok      builds (debug)"
+    check "no warnings in our own sources" no_warnings "$log"
+
+    log=$TEST_FOLDER/out/swift-test.log
+    say "running the Swift tests"
+    local status=0
+    timeout --kill-after=10 1200 swift test "${flags[@]}" --skip-build >"$log" 2>&1 </dev/null || status=$?
+    count_swift_tests "$log" "$status"
+
+    folder=$(swift build --package-path "$ROOT" --show-bin-path 2>/dev/null)
+    TEST_BINARY=$folder/carillon
+    TEST_LOADTEST=$folder/carillon-loadtest
+}
+
+no_warnings() {
+    ! grep -E "^$ROOT/(Sources|Tests|loadtest|Package\.swift).*: warning: |^warning: '$(basename "${ROOT,,}")'" "$1" >&2
+}
+
+# count_swift_tests LOG STATUS reads Swift Testing's own lines: one for each test, whatever its number of cases.
+count_swift_tests() {
+    local passed failed skipped
+    passed=$(grep -cE '^[^ ] Test .* passed after [0-9.]+ seconds' <(grep -vE '^[^ ] Test run ' "$1")) || true
+    failed=$(grep -cE '^[^ ] Test .* failed after [0-9.]+ seconds' <(grep -vE '^[^ ] Test run ' "$1")) || true
+    skipped=$(grep -cE '^[^ ] Test .* skipped' "$1") || true
+    # A run that was cut short, or in which nothing ran, has failed even if no test of it has.
+    if [[ $failed -eq 0 && ($2 -ne 0 || $passed -eq 0) ]]; then
+        failed=1
+        tail -n 60 "$1" >&2
+    fi
+    grep -E '^✘|^➜ Test .* skipped' "$1" >&2 || true
+    say "Swift: $passed passed, $((failed + skipped)) failed (exit status $2)"
+    pass "$passed"
+    fail $((failed + skipped))
+}
+
+# The same program in a cluster, driven by clients of other people and by the load generator.
+test_cluster() {
+    local folder
+    local -a load=(--connections 200 --users 100 --rate 100 --duration 10)
+    export CARILLON_BIN=$TEST_BINARY CARILLON_LOCAL=$HERE/local CARILLON_LOCAL_STATE=$TEST_FOLDER/cluster
+    if [[ $1 == yes ]]; then
+        export CARILLON_TEST_LONG=1
+        load=(--connections 2000 --users 1000 --rate 300 --duration 60)
+    fi
+    say "starting a cluster"
+    "$HERE/local" up --port 0 --state "$CARILLON_LOCAL_STATE" >"$TEST_FOLDER/out/up.log" || die "the cluster does not start"
+    pass
+    eval "$("$HERE/local" env --state "$CARILLON_LOCAL_STATE")"
+    find_postgres_programs
+    "$REPLY/psql" -X -A -t -F ' ' -d "$CARILLON_DATABASE_URL" -c "
+        SELECT 'postgres', name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
+
+    while IFS= read -r folder; do run_pytest "$folder"; done < <(pytest_folders)
+
+    # The tests kill and start nodes; the load generator is to find all of them.
+    "$HERE/local" up --state "$CARILLON_LOCAL_STATE" >>"$TEST_FOLDER/out/up.log" || die "the cluster does not come back"
+    "$HERE/local" token load- --count 1000 --state "$CARILLON_LOCAL_STATE" >"$TEST_FOLDER/tokens" || die "no tokens"
+    check "load generator (${load[*]})" run_load "${load[@]}"
+    if [[ $1 == yes ]]; then check "load generator, chaos" run_load --scenario chaos "${load[@]}"; fi
+}
+
+run_load() {
+    timeout --kill-after=10 600 "$TEST_LOADTEST" run --target "$CARILLON_URL" --publish-target "$CARILLON_URL" --api-key "$CARILLON_API_KEY" \
+        --tokens "$TEST_FOLDER/tokens" "$@" </dev/null >&2
+}
+
+# run_pytest FOLDER counts what pytest reports; a skipped test is a failed one.
+run_pytest() {
+    local title=${1#"$ROOT"/} report status=0 total=0 failed=0 name
+    report=$TEST_FOLDER/out/$(basename "$1").xml
+    say "running $title"
+    PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 1500 "$STATE/venv/bin/python" -m pytest -ra -p no:cacheprovider \
+        --junitxml="$report" "$1" </dev/null >&2 || status=$?
+    if [[ -s $report ]]; then
+        total=$(attribute tests "$report")
+        for name in failures errors skipped; do failed=$((failed + $(attribute "$name" "$report"))); done
+    fi
+    if [[ $failed -eq 0 && ($status -ne 0 || $total -eq 0) ]]; then
+        failed=1
+        total=$((total > 0 ? total : 1))
+    fi
+    # A test whose teardown fails as well counts twice among the failures and once in the total.
+    if [[ $failed -gt $total ]]; then total=$failed; fi
+    say "$title: $((total - failed)) passed, $failed failed (exit status $status)"
+    pass $((total - failed))
+    fail "$failed"
+}
+
+# attribute NAME FILE: of the only testsuite element in a JUnit report.
+attribute() {
+    local value
+    value=$(grep -oE '<testsuite [^>]*' "$2" | grep -oE "[[:space:]]$1=\"[0-9]+\"" | tr -dc 0-9)
+    printf '%s\n' "${value:-0}"
+}

@@ -1,0 +1,80 @@
+import NIOCore
+import NIOPosix
+
+/// The event loops of a run and what can be asked of all of them.
+struct LoadEngine: Sendable {
+    let plan: RunPlan
+    private let group: MultiThreadedEventLoopGroup
+    private let loops: [LoadLoop.Reference]
+
+    static func start(_ plan: RunPlan) async throws -> LoadEngine {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: plan.loops)
+        var loops: [LoadLoop.Reference] = []
+        for (index, eventLoop) in group.makeIterator().enumerated() {
+            loops.append(
+                try await eventLoop.submit {
+                    LoadLoop.Reference(eventLoop: eventLoop, bound: NIOLoopBound(LoadLoop(plan: plan, index: index, eventLoop: eventLoop), eventLoop: eventLoop))
+                }.get()
+            )
+        }
+        for loop in loops {
+            try await loop.eventLoop.submit { [loops] in
+                loop.bound.value.peers = loops
+                loop.bound.value.watch()
+            }.get()
+        }
+        return LoadEngine(plan: plan, group: group, loops: loops)
+    }
+
+    func openStreams() async throws { try await all { $0.openStreams() } }
+    func dropAndResume() async throws { try await all { $0.dropAndResume() } }
+    func send(origin: UInt64) async throws { try await all { $0.startSending(origin: origin) } }
+    func notifyEach() async throws { try await all { $0.notifyEach() } }
+    func askCounts() async throws {
+        let share = (plan.verifyUsers + plan.loops - 1) / plan.loops
+        try await all { $0.askCounts(limit: share) }
+    }
+
+    func counters() async throws -> LoopCounters {
+        var sum = LoopCounters()
+        for counters in try await each({ $0.snapshot() }) { sum.add(counters) }
+        return sum
+    }
+
+    func streamsBehind() async throws -> Int { try await each { $0.streamsBehind() }.reduce(0, +) }
+
+    func result() async throws -> LoopResult {
+        let results = try await each { $0.result() }
+        return results.dropFirst().reduce(into: results[0]) { $0.merge($1) }
+    }
+
+    /// Waits until every stream has shown what it has to, or nothing has come for `plan.settle` seconds.
+    func settle() async throws {
+        var last = try await counters().receivedBytes
+        var since = monotonicNow()
+        while try await streamsBehind() > 0 {
+            try await Task.sleep(for: .milliseconds(20))
+            let now = monotonicNow()
+            let received = try await counters().receivedBytes
+            if received != last { (last, since) = (received, now) }
+            if Double(now - since) / 1e9 >= plan.settle { return }
+        }
+    }
+
+    /// Closes every connection and ends the threads.
+    func stop() async throws {
+        _ = try await each { $0.close() }
+        try await group.shutdownGracefully()
+    }
+
+    private func each<Value: Sendable>(_ body: @escaping @Sendable (LoadLoop) -> Value) async throws -> [Value] {
+        var values: [Value] = []
+        for loop in loops { values.append(try await loop.eventLoop.submit { body(loop.bound.value) }.get()) }
+        return values
+    }
+
+    private func all(_ body: @escaping @Sendable (LoadLoop) -> EventLoopFuture<Void>) async throws {
+        let futures = loops.map { loop in loop.eventLoop.flatSubmit { body(loop.bound.value) } }
+        for future in futures { try await future.get() }
+    }
+}

@@ -1,0 +1,354 @@
+import NIOCore
+import NIOPosix
+
+extension LoadLoop {
+    /// Starts the open loop at `origin`; succeeds when everything was due and is answered or has failed.
+    func startSending(origin: UInt64) -> EventLoopFuture<Void> {
+        let calls = plan.rate / Double(plan.group)
+        let seconds = plan.warmup + plan.duration
+        let measured = origin + UInt64(plan.warmup * 1e9)..<origin + UInt64(seconds * 1e9)
+        receipt = LatencyRecorder(window: measured)
+        request = LatencyRecorder(window: measured)
+        operation = LatencyRecorder(window: measured)
+        tool = LatencyRecorder(window: measured)
+        notifications = OpenLoopSchedule(origin: origin, rate: calls, seconds: seconds, offset: index, stride: plan.loops)
+        operations = OpenLoopSchedule(origin: origin, rate: calls * plan.mix, seconds: seconds, offset: index, stride: plan.loops)
+        let promise = eventLoop.makePromise(of: Void.self)
+        sentPromise = promise
+        let patience = seconds + plan.requestTimeout + plan.settle
+        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64(patience * 1e9))) { self.giveUpSending() }
+        tick()
+        return promise.futureResult
+    }
+
+    /// Sends one notification to each user of this loop, paced by the answers. All of them must fit the window.
+    func notifyEach() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
+        sentPromise = promise
+        for _ in users {
+            counters.due += 1
+            _ = window.offer(DueRequest(kind: .notify(start: takeUsers()), due: monotonicNow()))
+        }
+        dispatch()
+        finishSendingIfDone()
+        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64((plan.connectTimeout + plan.requestTimeout) * 1e9))) { self.giveUpSending() }
+        return promise.futureResult
+    }
+
+    /// The time is up: what still waits has overrun.
+    private func giveUpSending() {
+        guard let promise = sentPromise else { return }
+        sentPromise = nil
+        window.abandon()
+        promise.succeed()
+    }
+
+    private func tick() {
+        guard !closing else { return }
+        let now = monotonicNow()
+        while let due = notifications?.takeDue(at: now) {
+            tool.record(due: due, at: now)
+            counters.due += UInt64(plan.group)
+            _ = window.offer(DueRequest(kind: .notify(start: takeUsers()), due: due))
+        }
+        while let due = operations?.takeDue(at: now) {
+            if let kind = nextOperation() { _ = window.offer(DueRequest(kind: kind, due: due)) } else { counters.operationsIdle += 1 }
+        }
+        dispatch()
+        let next = [notifications?.nextDue, operations?.nextDue].compactMap(\.self).min()
+        guard let next else { return finishSendingIfDone() }
+        let wait = next > now ? Int64(next - now) : 0
+        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(wait)) { self.tick() }
+    }
+
+    /// The first user of the next call. A group that fits stays within this loop's users, so that acknowledgements need
+    /// no message to another loop.
+    private func takeUsers() -> Int {
+        let start = nextUser
+        nextUser = (nextUser + plan.group) % (groupIsLocal ? users.count : plan.users.count)
+        return start
+    }
+
+    private var groupIsLocal: Bool { plan.group <= users.count }
+
+    private func userIndex(_ start: Int, _ offset: Int) -> Int {
+        groupIsLocal ? users[(start + offset) % users.count].index : (start + offset) % plan.users.count
+    }
+
+    /// An operation on some user of this loop that has something to operate on, looking at a bounded number of them.
+    private func nextOperation() -> DueRequest.Kind? {
+        let kind = random.next()
+        for _ in 0..<min(users.count, 64) {
+            let user = users[operationUser % users.count]
+            operationUser = (operationUser + 1 + random.random(below: 7)) % users.count
+            switch kind {
+            case .readAll:
+                if user.acknowledgedSeq > 0 { return .readAll(user) }
+            case .read:
+                if let id = user.takeForRead() { return .read(user, id) }
+            case .delete:
+                if let id = user.takeForDelete() { return .delete(user, id) }
+            }
+        }
+        return nil
+    }
+
+    // MARK: The pool
+
+    func dispatch() {
+        while let connection = free.first, !window.waiting.isEmpty {
+            free.removeFirst()
+            guard connections[ObjectIdentifier(connection)] != nil, let request = window.take() else { continue }
+            let now = monotonicNow()
+            connection.send(request, bytes(of: request, for: connection.target), at: now)
+        }
+        let limit = max(1, plan.publishConnections / plan.loops)
+        while connectionsOpening < window.waiting.count, connections.count + connectionsOpening < limit { openConnection() }
+    }
+
+    private func openConnection() {
+        guard !closing else { return }
+        // Round robin, each loop beginning elsewhere.
+        let target = plan.publishTargets[(connectionsOpened + index) % plan.publishTargets.count]
+        connectionsOpened += 1
+        connectionsOpening += 1
+        let load = NIOLoopBound(self, eventLoop: eventLoop)
+        ClientBootstrap(group: eventLoop)
+            .connectTimeout(.seconds(5))
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(RequestHandler(target: target, load: load.value))
+                }
+            }
+            .connect(to: target.address)
+            .assumeIsolated()
+            .whenFailure { _ in
+                self.connectionsOpening -= 1
+                // One request fails for one connection that failed; else a dead server would be asked for ever.
+                if let request = self.window.take() { self.failed(request, "connect failed") }
+                self.dispatch()
+            }
+    }
+
+    func connectionOpened(_ connection: RequestHandler) {
+        connectionsOpening -= 1
+        guard !closing else { return connection.close() }
+        connections[ObjectIdentifier(connection)] = connection
+        connectionFree(connection)
+    }
+
+    func connectionFree(_ connection: RequestHandler) {
+        free.append(connection)
+        dispatch()
+    }
+
+    func connectionClosed(_ connection: RequestHandler, unanswered: DueRequest?, reason: String) {
+        connections[ObjectIdentifier(connection)] = nil
+        free.removeAll { $0 === connection }
+        if let unanswered { failed(unanswered, reason) }
+        if !closing { dispatch() }
+    }
+
+    private func failed(_ request: DueRequest, _ reason: String) {
+        if !closing { counters.requestErrors[reason, default: 0] += 1 }
+        completed(request)
+    }
+
+    private func completed(_ request: DueRequest) {
+        window.complete()
+        if case .count = request.kind {
+            countsAsked -= 1
+            if countsAsked == 0 {
+                let promise = countsPromise
+                countsPromise = nil
+                promise?.succeed()
+            }
+        }
+        finishSendingIfDone()
+    }
+
+    private func finishSendingIfDone() {
+        guard sentPromise != nil, window.outstanding == 0, notifications?.nextDue == nil, operations?.nextDue == nil else { return }
+        let promise = sentPromise
+        sentPromise = nil
+        promise?.succeed()
+    }
+
+    // MARK: Requests and answers
+
+    private func bytes(of request: DueRequest, for target: Target) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        switch request.kind {
+        case .notify(let start):
+            counters.sent += UInt64(plan.group)
+            var body = ByteBuffer()
+            body.writeString("{\"type\":\"SYSTEM\",\"title\":\"Load test\",\"content\":\"A notification of the load generator\",\"user_ids\":[")
+            for offset in 0..<plan.group {
+                if offset > 0 { body.writeString(",") }
+                body.writeString(plan.users[userIndex(start, offset)].json)
+            }
+            body.writeString("],\"data\":{\"due\":\(request.due - plan.origin),\"run\":\"\(plan.runID)\"}}")
+            head("POST /v1/internal/notify", plan.apiKey, target, body.readableBytes, &buffer)
+            buffer.writeBuffer(&body)
+        case .read(let user, let id):
+            counters.operationsSent += 1
+            head("PATCH /v1/notifications/\(id)/read", plan.users[user.index].token, target, 0, &buffer)
+        case .delete(let user, let id):
+            counters.operationsSent += 1
+            head("DELETE /v1/notifications/\(id)", plan.users[user.index].token, target, nil, &buffer)
+        case .readAll(let user):
+            counters.operationsSent += 1
+            head("POST /v1/notifications/read-all", plan.users[user.index].token, target, 0, &buffer)
+        case .count(let user):
+            head("GET /v1/notifications/count", plan.users[user.index].token, target, nil, &buffer)
+        }
+        return buffer
+    }
+
+    private func head(_ line: String, _ credential: String, _ target: Target, _ length: Int?, _ buffer: inout ByteBuffer) {
+        buffer.writeString(line)
+        buffer.writeString(" HTTP/1.1\r\nHost: ")
+        buffer.writeString(target.hostHeader)
+        buffer.writeString("\r\nAccept: application/json\r\nAuthorization: Bearer ")
+        buffer.writeString(credential)
+        if let length {
+            buffer.writeString("\r\nContent-Type: application/json\r\nContent-Length: ")
+            buffer.writeString("\(length)")
+        }
+        buffer.writeString("\r\n\r\n")
+    }
+
+    func answered(_ due: DueRequest, status: Int, body: UnsafeRawBufferPointer, at now: UInt64) {
+        if due.isNotify { request.record(due: due.due, at: now) } else { operation.record(due: due.due, at: now) }
+        guard (200..<300).contains(status) else { return failed(due, "\(status)") }
+        do throws(LoadtestError) {
+            switch due.kind {
+            case .notify:
+                guard status == 201 else { return failed(due, "\(status) instead of 201") }
+                try acknowledged(body)
+            case .read(let user, let id):
+                counters.operationsDone += 1
+                user.wasRead(id)
+            case .delete, .readAll:
+                counters.operationsDone += 1
+            case .count(let user):
+                try counted(user, body)
+            }
+        } catch {
+            return failed(due, "answer malformed")
+        }
+        completed(due)
+    }
+
+    private func acknowledged(_ body: UnsafeRawBufferPointer) throws(LoadtestError) {
+        var others: [Int: [Acknowledgement]] = [:]
+        var reader = JSONReader(body)
+        var count = 0
+        try reader.object { (key, reader) throws(LoadtestError) in
+            if key.matches("notifications") {
+                try reader.array { (reader) throws(LoadtestError) in
+                    count += 1
+                    guard let acknowledgement = try Acknowledgement(&reader, plan) else { return }
+                    if let user = local(acknowledgement.user) {
+                        acknowledge(acknowledgement, user)
+                    } else {
+                        others[plan.loop(ofUser: acknowledgement.user), default: []].append(acknowledgement)
+                    }
+                }
+            } else if key.matches("skipped") {
+                try reader.array { (reader) throws(LoadtestError) in
+                    counters.skipped += 1
+                    try reader.skip()
+                }
+            } else {
+                try reader.skip()
+            }
+        }
+        counters.acknowledged += UInt64(count)
+        for (loop, acknowledgements) in others {
+            let peer = peers[loop]
+            peer.eventLoop.execute { peer.bound.value.acknowledge(acknowledgements) }
+        }
+    }
+
+    private func acknowledge(_ acknowledgements: [Acknowledgement]) {
+        for acknowledgement in acknowledgements {
+            if let user = local(acknowledgement.user) { acknowledge(acknowledgement, user) }
+        }
+    }
+
+    private func acknowledge(_ acknowledgement: Acknowledgement, _ user: UserState) {
+        user.acknowledgedSeq = max(user.acknowledgedSeq, acknowledgement.seq)
+        for stream in user.streams { stream.checker.acknowledge(acknowledgement.id, seq: acknowledgement.seq) }
+    }
+
+    private func counted(_ user: UserState, _ body: UnsafeRawBufferPointer) throws(LoadtestError) {
+        var reader = JSONReader(body)
+        var unread: Int64?
+        var head: StreamPosition?
+        try reader.object { (key, reader) throws(LoadtestError) in
+            if key.matches("unread") {
+                unread = try reader.integerIfAny()
+            } else if key.matches("last_event_id") {
+                head = try reader.stringIfAny().flatMap { StreamPosition($0.bytes) }
+            } else {
+                try reader.skip()
+            }
+        }
+        guard let unread, let head else { throw .malformed("A count without unread and last_event_id") }
+        user.unread = unread
+        user.head = head
+    }
+
+    /// Asks the API for the count of up to `limit` users, evenly chosen; succeeds when all have answered or failed.
+    func askCounts(limit: Int) -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
+        let chosen = stride(from: 0, to: users.count, by: max(1, (users.count + max(1, limit) - 1) / max(1, limit))).prefix(limit)
+        let now = monotonicNow()
+        for index in chosen where window.offer(DueRequest(kind: .count(users[index]), due: now)) { countsAsked += 1 }
+        guard countsAsked > 0 else {
+            promise.succeed()
+            return promise.futureResult
+        }
+        countsPromise = promise
+        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64((plan.requestTimeout + plan.settle) * 1e9))) {
+            guard let promise = self.countsPromise else { return }
+            self.countsPromise = nil
+            self.window.abandon()
+            promise.succeed()
+        }
+        dispatch()
+        return promise.futureResult
+    }
+}
+
+/// One entry of the answer to `notify`.
+struct Acknowledgement: Sendable {
+    let id: NotificationID
+    let user: Int
+    let seq: UInt64
+
+    /// Nil for a notification without a number (stored for tracking, or scheduled).
+    init?(_ reader: inout JSONReader, _ plan: RunPlan) throws(LoadtestError) {
+        var id: NotificationID?
+        var user: Int?
+        var seq: UInt64?
+        try reader.object { (key, reader) throws(LoadtestError) in
+            if key.matches("id") {
+                id = try reader.stringIfAny().flatMap { NotificationID($0.bytes) }
+            } else if key.matches("user_id") {
+                user = try reader.stringIfAny().flatMap { plan.userIndex[$0.string] }
+            } else if key.matches("seq") {
+                seq = try reader.integerIfAny().flatMap { UInt64(exactly: $0) }
+            } else {
+                try reader.skip()
+            }
+        }
+        guard let id, let user else { throw .malformed("An acknowledgement without the id or a user of this run") }
+        guard let seq else { return nil }
+        self.id = id
+        self.user = user
+        self.seq = seq
+    }
+}

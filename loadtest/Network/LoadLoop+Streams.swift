@@ -1,0 +1,180 @@
+import NIOCore
+import NIOPosix
+
+extension LoadLoop {
+    /// Streams of one loop that connect or wait for `ready` at the same time.
+    private static let opensAtOnce = 256
+
+    /// Opens every stream, paced, and succeeds when each is ready, refused for good, or out of time.
+    func openStreams() -> EventLoopFuture<Void> {
+        for stream in streams { opening.append(stream) }
+        return startOpening()
+    }
+
+    /// Drops every live stream and has it resume; succeeds when each is back.
+    func dropAndResume() -> EventLoopFuture<Void> {
+        for stream in streams where stream.phase == .live {
+            stream.dropping = true
+            stream.phase = .queued
+            counters.live -= 1
+            stream.handler?.close()
+        }
+        return startOpening()
+    }
+
+    private func startOpening() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
+        let now = monotonicNow()
+        readyPromise = promise
+        readyDeadline = now + UInt64(plan.connectTimeout * 1e9)
+        openAllowance = OpenAllowance(since: now)
+        pumpOpens()
+        finishOpeningIfDone()
+        return promise.futureResult
+    }
+
+    private func pumpOpens() {
+        guard !closing else { return }
+        let allowed = Double(monotonicNow() - openAllowance.since) / 1e9 * Double(plan.connectRate) / Double(plan.loops)
+        while opensPending < Self.opensAtOnce, openAllowance.opened <= allowed, let stream = opening.popFirst() {
+            openAllowance.opened += 1
+            open(stream)
+        }
+        guard readyPromise != nil else { return }
+        eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(2)) { self.pumpOpens() }
+    }
+
+    private func open(_ stream: StreamState) {
+        guard !closing else { return }
+        stream.phase = .opening
+        stream.openedAt = monotonicNow()
+        opensPending += 1
+        let load = NIOLoopBound((self, stream), eventLoop: eventLoop)
+        var bootstrap = ClientBootstrap(group: eventLoop)
+            .connectTimeout(.seconds(5))
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // A fixed buffer: an adaptive one would keep for each stream what its largest burst needed.
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4_096))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let (self_, stream) = load.value
+                    let handler = StreamHandler(stream: stream, load: self_)
+                    stream.handler = handler
+                    try channel.pipeline.syncOperations.addHandler(handler)
+                }
+            }
+        let target = plan.targets[stream.index % plan.targets.count]
+        if let source = plan.source(ofStream: stream.index), let address = try? SocketAddress(ipAddress: source, port: 0) {
+            #if os(Linux)
+                // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, when the other end is known too.
+                bootstrap = bootstrap.channelOption(ChannelOptions.Types.SocketOption(level: .ip, name: .init(rawValue: 24)), value: 1)
+            #endif
+            bootstrap = bootstrap.bind(to: address)
+        }
+        bootstrap.connect(to: target.address).assumeIsolated().whenFailure { _ in
+            // The handler was never active, so nothing else tells of this.
+            stream.handler = nil
+            self.refused(stream, "connect failed", forGood: false)
+        }
+    }
+
+    func writeStreamRequest(_ stream: StreamState, to buffer: inout ByteBuffer) {
+        let target = plan.targets[stream.index % plan.targets.count]
+        buffer.writeString("GET /v1/notifications/sse HTTP/1.1\r\nHost: ")
+        buffer.writeString(target.hostHeader)
+        buffer.writeString("\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\nAuthorization: Bearer ")
+        buffer.writeString(plan.users[stream.user.index].token)
+        if let position = stream.checker.sequence.position {
+            buffer.writeString("\r\nLast-Event-ID: ")
+            buffer.writeString(position.description)
+        }
+        buffer.writeString("\r\n\r\n")
+    }
+
+    func received(_ event: StreamEvent, on stream: StreamState, at now: UInt64) {
+        switch stream.checker.receive(event) {
+        case .joined:
+            ready(stream, at: now)
+        case .resumed:
+            counters.resumed += 1
+            ready(stream, at: now)
+        case .created(let id, let due):
+            counters.received += 1
+            if let due { receipt.record(due: due + plan.origin, at: now) }
+            if let id, stream === stream.user.streams.first { stream.user.shown(id) }
+        case .closing(let reason):
+            counters.closed[reason, default: 0] += 1
+        case .changed, .repeated, .resynced, .unnumbered, .malformed:
+            break
+        }
+    }
+
+    private func ready(_ stream: StreamState, at now: UInt64) {
+        guard stream.phase == .opening else { return }
+        stream.phase = .live
+        opensPending -= 1
+        counters.live += 1
+        counters.everReady += 1
+        counters.lastReadyAt = now
+        connect.record(due: stream.openedAt, at: now)
+        finishOpeningIfDone()
+    }
+
+    func streamEnded(_ stream: StreamState, handler: StreamHandler) {
+        guard stream.handler === handler else { return }
+        stream.handler = nil
+        guard !closing else { return }
+        switch stream.phase {
+        case .opening:
+            let reason = handler.failure ?? "closed before ready"
+            // A client error other than "too many" stays the same however often one asks.
+            let forGood = reason.count == 3 && reason.hasPrefix("4") && reason != "429"
+            refused(stream, reason, forGood: forGood)
+        case .live:
+            counters.live -= 1
+            counters.disconnected += 1
+            reopenLater(stream)
+        case .queued:
+            guard stream.dropping else { return }
+            stream.dropping = false
+            opening.append(stream)
+        case .away, .gone:
+            break
+        }
+    }
+
+    private func refused(_ stream: StreamState, _ reason: String, forGood: Bool) {
+        guard stream.phase == .opening, !closing else { return }
+        opensPending -= 1
+        counters.refused[reason, default: 0] += 1
+        if forGood {
+            stream.phase = .gone
+            gone += 1
+            finishOpeningIfDone()
+        } else {
+            reopenLater(stream)
+        }
+    }
+
+    /// After what the server's `retry:` asked for, give or take a half, so that many do not come back at once.
+    private func reopenLater(_ stream: StreamState) {
+        stream.phase = .away
+        let base = Int(min(stream.retry, 120_000))
+        let delay = base / 2 + random.random(below: max(1, base))
+        eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(Int64(delay))) {
+            guard stream.phase == .away else { return }
+            self.open(stream)
+        }
+    }
+
+    private func finishOpeningIfDone() {
+        guard readyPromise != nil, counters.live + gone == streams.count else { return }
+        finishOpening()
+    }
+
+    func finishOpening() {
+        let promise = readyPromise
+        readyPromise = nil
+        promise?.succeed()
+    }
+}

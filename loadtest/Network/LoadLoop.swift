@@ -1,0 +1,143 @@
+import NIOCore
+import NIOPosix
+
+/// One event loop's share of a run: its users, their streams, and the connections that send to them.
+///
+/// Bound to its loop, without locks. What another loop has to know goes there as a message. Streams and sending are in the
+/// extensions.
+final class LoadLoop {
+    /// A loop as the others see it.
+    struct Reference: Sendable {
+        let eventLoop: any EventLoop
+        let bound: NIOLoopBound<LoadLoop>
+    }
+
+    let plan: RunPlan
+    let eventLoop: any EventLoop
+    let index: Int
+    let runID: [UInt8]
+    var peers: [Reference] = []
+    var counters = LoopCounters()
+    var closing = false
+
+    // Streams.
+    let users: [UserState]
+    let streams: [StreamState]
+    var opening = CircularBuffer<StreamState>()
+    var opensPending = 0
+    /// Streams refused for good.
+    var gone = 0
+    var openAllowance = OpenAllowance()
+    var readyPromise: EventLoopPromise<Void>?
+    var readyDeadline: UInt64 = 0
+    var connect = LatencyRecorder(window: 0..<UInt64.max)
+    var random: OperationMix
+
+    // Sending.
+    var window: SendWindow<DueRequest>
+    var connections: [ObjectIdentifier: RequestHandler] = [:]
+    var free = CircularBuffer<RequestHandler>()
+    var connectionsOpening = 0
+    var connectionsOpened = 0
+    var nextUser = 0
+    var operationUser = 0
+    var notifications: OpenLoopSchedule?
+    var operations: OpenLoopSchedule?
+    var receipt = LatencyRecorder(window: 0..<0)
+    var request = LatencyRecorder(window: 0..<0)
+    var operation = LatencyRecorder(window: 0..<0)
+    var tool = LatencyRecorder(window: 0..<0)
+    var sentPromise: EventLoopPromise<Void>?
+    var countsAsked = 0
+    var countsPromise: EventLoopPromise<Void>?
+
+    /// How many streams may be opened now.
+    struct OpenAllowance {
+        var since: UInt64 = 0
+        var opened = 0.0
+    }
+
+    init(plan: RunPlan, index: Int, eventLoop: any EventLoop) {
+        eventLoop.assertInEventLoop()
+        self.plan = plan
+        self.index = index
+        self.eventLoop = eventLoop
+        runID = Array(plan.runID.utf8)
+        users = stride(from: index, to: plan.users.count, by: plan.loops).map(UserState.init)
+        streams = (0..<plan.connections).compactMap { [users] stream in
+            let user = plan.user(ofStream: stream)
+            guard plan.loop(ofUser: user) == index else { return nil }
+            let state = StreamState(index: stream, user: users[user / plan.loops])
+            state.user.streams.append(state)
+            return state
+        }
+        random = OperationMix(seed: UInt64(index) &+ plan.origin)
+        window = SendWindow(bound: max(1, plan.outstandingLimit / plan.loops))
+    }
+
+    /// The user if it lives on this loop.
+    func local(_ user: Int) -> UserState? {
+        plan.loop(ofUser: user) == index ? users[user / plan.loops] : nil
+    }
+
+    /// Checks what has been waiting for too long, once a second for all of it: a timer for each would cost more.
+    func watch() {
+        let now = monotonicNow()
+        let limit = UInt64(plan.requestTimeout * 1e9)
+        for stream in streams where stream.phase == .opening && now - min(now, stream.openedAt) > limit {
+            stream.handler?.fail("no ready in time")
+        }
+        for connection in connections.values where connection.request != nil && now - min(now, connection.sentAt) > limit {
+            connection.fail("timeout")
+        }
+        if readyPromise != nil, now > readyDeadline { finishOpening() }
+        guard !closing else { return }
+        eventLoop.assumeIsolated().scheduleTask(in: .seconds(1)) { self.watch() }
+    }
+
+    func snapshot() -> LoopCounters {
+        var copy = counters
+        copy.overruns = window.overruns
+        copy.outstanding = window.outstanding
+        return copy
+    }
+
+    /// Streams that have not shown what they are known to have to.
+    func streamsBehind() -> Int {
+        streams.lazy.filter { ($0.checker.sequence.position?.seq).map { [user = $0.user] in $0 < user.expectedSeq } ?? false }.count
+    }
+
+    /// The verdict. Nothing may be under way any more.
+    func result() -> LoopResult {
+        window.abandon()
+        var correctness = Correctness()
+        for user in users where user.head != nil { correctness.usersCompared += user.streams.isEmpty ? 0 : 1 }
+        for stream in streams {
+            let checker = stream.checker
+            correctness.duplicated += checker.sequence.duplicated
+            correctness.reordered += checker.sequence.reordered
+            correctness.wrongEpoch += checker.sequence.wrongEpoch
+            correctness.malformed += checker.malformed + checker.sequence.beforeReady
+            correctness.unreadWrong += checker.unreadWrong
+            correctness.unreadUnchecked += checker.unreadUnchecked
+            correctness.resynced += checker.resynced
+            var head = stream.user.acknowledgedSeq
+            if let api = stream.user.head, let position = checker.sequence.position {
+                if api.epoch == position.epoch { head = max(head, api.seq) } else { correctness.wrongEpoch += 1 }
+                if let unread = stream.user.unread, !checker.agrees(unread: unread, at: api) { correctness.unreadWrong += 1 }
+            }
+            correctness.lost += checker.lost(head: head)
+        }
+        return LoopResult(counters: snapshot(), correctness: correctness, receipt: receipt, request: request, operation: operation, tool: tool, connect: connect)
+    }
+
+    /// Closes everything that is open.
+    func close() {
+        closing = true
+        opening.removeAll()
+        for stream in streams { stream.handler?.close() }
+        for connection in connections.values { connection.close() }
+        for promise in [readyPromise, sentPromise, countsPromise] { promise?.succeed() }
+        (readyPromise, sentPromise, countsPromise) = (nil, nil, nil)
+    }
+}

@@ -1,0 +1,113 @@
+import NIOCore
+
+/// A request that is due.
+struct DueRequest {
+    enum Kind {
+        /// For this many users from this one on, in the order that the loop sends to them.
+        case notify(start: Int)
+        case read(UserState, NotificationID)
+        case delete(UserState, NotificationID)
+        case readAll(UserState)
+        case count(UserState)
+    }
+
+    var isNotify: Bool {
+        if case .notify = kind { true } else { false }
+    }
+
+    let kind: Kind
+    let due: UInt64
+}
+
+/// One keep-alive connection of the pool, with one request in flight at most.
+final class RequestHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// Bytes of an answer's body.
+    private static let bodyLimit = 16 << 20
+
+    let target: Target
+    private let load: LoadLoop
+    private(set) var request: DueRequest?
+    private(set) var sentAt: UInt64 = 0
+    private var http = HTTPResponseParser()
+    private var head: HTTPHead?
+    private var body: [UInt8] = []
+    private var context: ChannelHandlerContext?
+    private var failure: String?
+
+    init(target: Target, load: LoadLoop) {
+        self.target = target
+        self.load = load
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        load.connectionOpened(self)
+    }
+
+    func send(_ request: DueRequest, _ bytes: ByteBuffer, at now: UInt64) {
+        precondition(self.request == nil, "a connection carries one request at a time")
+        self.request = request
+        sentAt = now
+        context?.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let now = monotonicNow()
+        let buffer = unwrapInboundIn(data)
+        do throws(LoadtestError) {
+            try buffer.withUnsafeReadableBytes { bytes throws(LoadtestError) in
+                try http.feed(bytes) { part throws(LoadtestError) in try take(part, at: now) }
+            }
+        } catch {
+            fail("malformed")
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.context = nil
+        // An answer delimited by close is complete now.
+        if request != nil, failure == nil, let head, http.isCompleteAtClose() { answer(head, at: monotonicNow()) }
+        let unanswered = request
+        request = nil
+        load.connectionClosed(self, unanswered: unanswered, reason: failure ?? "connection lost")
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        fail("connection lost")
+    }
+
+    /// Gives up the request in flight and the connection with it.
+    func fail(_ reason: String) {
+        if failure == nil { failure = reason }
+        context?.close(promise: nil)
+    }
+
+    func close() {
+        context?.close(promise: nil)
+    }
+
+    private func take(_ part: HTTPResponseParser.Part, at now: UInt64) throws(LoadtestError) {
+        switch part {
+        case .head(let head):
+            guard request != nil, failure == nil else { throw .malformed("An answer came without a request") }
+            self.head = head
+            body.removeAll(keepingCapacity: true)
+        case .body(let bytes):
+            guard body.count + bytes.count <= Self.bodyLimit else { throw .malformed("An answer is longer than 16 MiB") }
+            body.append(contentsOf: bytes)
+        case .end:
+            if let head { answer(head, at: now) }
+        }
+    }
+
+    private func answer(_ head: HTTPHead, at now: UInt64) {
+        guard let request else { return }
+        self.request = nil
+        self.head = nil
+        body.withUnsafeBytes { load.answered(request, status: head.status, body: $0, at: now) }
+        if head.keepAlive, context != nil { load.connectionFree(self) } else { close() }
+    }
+}

@@ -1,0 +1,70 @@
+import NIOCore
+
+/// One user on its event loop: its streams, and which of its notifications may be operated on.
+final class UserState {
+    /// Notifications kept for operations, each way; the oldest give way.
+    private static let candidateLimit = 64
+
+    let index: Int
+    var streams: [StreamState] = []
+    /// The highest number that the API said it gave.
+    var acknowledgedSeq: UInt64 = 0
+    /// What `GET …/count` answered at the end.
+    var head: StreamPosition?
+    var unread: Int64?
+    private var fresh = CircularBuffer<NotificationID>()
+    private var read = CircularBuffer<NotificationID>()
+
+    init(index: Int) {
+        self.index = index
+    }
+
+    /// The number that every stream of this user must reach.
+    var expectedSeq: UInt64 { max(acknowledgedSeq, head?.seq ?? 0) }
+
+    func shown(_ id: NotificationID) {
+        if fresh.count == Self.candidateLimit { fresh.removeFirst() }
+        fresh.append(id)
+    }
+
+    /// Each notification is read at most once and deleted at most once, so that every operation changes something and
+    /// none may answer 404.
+    func takeForRead() -> NotificationID? { fresh.popFirst() }
+    func takeForDelete() -> NotificationID? { read.popFirst() ?? fresh.popFirst() }
+
+    func wasRead(_ id: NotificationID) {
+        if read.count == Self.candidateLimit { read.removeFirst() }
+        read.append(id)
+    }
+}
+
+/// One stream across its reconnects.
+final class StreamState {
+    enum Phase: Equatable {
+        /// In the queue of streams to open.
+        case queued
+        /// Connecting, or waiting for `ready`.
+        case opening
+        case live
+        /// Waiting for its reconnect.
+        case away
+        /// Refused for good.
+        case gone
+    }
+
+    let index: Int
+    let user: UserState
+    var checker = StreamChecker()
+    var phase = Phase.queued
+    var openedAt: UInt64 = 0
+    /// Milliseconds that the server's `retry:` asked for.
+    var retry: UInt64 = 1_000
+    var handler: StreamHandler?
+    /// Whether the next end of the connection is the tool's own doing.
+    var dropping = false
+
+    init(index: Int, user: UserState) {
+        self.index = index
+        self.user = user
+    }
+}

@@ -1,0 +1,41 @@
+import Foundation
+
+extension RunReport {
+    /// The report for a reader.
+    var text: String {
+        func number(_ value: Double, _ digits: Int = 1) -> String { String(format: "%.\(digits)f", value) }
+        func row(_ name: String, _ p: Percentiles) -> String {
+            let cells = [p.p50, p.p90, p.p99, p.p999, p.max].map { value in
+                let text = number(value, 2)
+                return String(repeating: " ", count: max(1, 10 - text.count)) + text
+            }
+            return "  " + name.padding(toLength: 24, withPad: " ", startingAt: 0) + cells.joined() + "   n=\(p.count)\n"
+        }
+        var text = ""
+        text += "\(command.joined(separator: " "))\n"
+        text += "machine: \(machine.cpu), \(machine.cores) cores, \(machine.memoryBytes >> 20) MiB, \(machine.system)\n"
+        for server in servers {
+            text += "server \(server.url): health \(server.status.map(String.init) ?? "not answered") \(server.body?.prefix(300) ?? "")\n"
+        }
+        text += "\nstreams: \(connect.ready) of \(settings.connections) ready for \(settings.users) users in \(number(connect.seconds, 2)) s"
+        text += " (\(number(connect.perSecond, 0))/s)\n"
+        text += "sent \(number(throughput.sentPerSecond))/s, received \(number(throughput.receivedPerSecond))/s"
+        text += " of \(number(settings.rate))/s due over \(number(settings.duration)) s; whole run: due \(throughput.due),"
+        text += " acknowledged \(throughput.acknowledged), received \(throughput.received), operations \(throughput.operations)\n\n"
+        text += "  milliseconds                   p50       p90       p99     p99.9       max\n"
+        text += row("publish to receipt", latency.publishToReceipt)
+        text += row("notify request", latency.request)
+        text += row("inbox operation", latency.operation)
+        text += row("lateness of this tool", latency.toolLateness)
+        text += row("connect to ready", connect.latency)
+        text += "\nlost \(correctness.lost)  duplicated \(correctness.duplicated)  reordered \(correctness.reordered)"
+        text += "  unread wrong \(correctness.unreadWrong)  resynced \(correctness.resynced)  wrong epoch \(correctness.wrongEpoch)"
+        text += "  malformed \(correctness.malformed)\n"
+        text += "compared with the API: \(correctness.usersCompared) users; counts not checkable: \(correctness.unreadUnchecked)\n"
+        text += "request errors: \(Self.list(errors.requests)); overrun \(errors.overrun); skipped \(errors.skipped)\n"
+        text += "streams refused: \(Self.list(connect.refused)); disconnected \(errors.disconnected), resumed \(errors.resumed);"
+        text += " closed by the server: \(Self.list(errors.closed))\n"
+        text += ok ? "OK\n" : "FAILED\n"
+        return text
+    }
+}

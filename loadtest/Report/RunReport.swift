@@ -1,0 +1,133 @@
+import Foundation
+
+/// Everything a run found out; its JSON form is the `--json` file. Latencies are in milliseconds.
+struct RunReport: Codable, Sendable {
+    struct Settings: Codable, Sendable {
+        var connections: Int
+        var users: Int
+        var rate: Double
+        var duration: Double
+        var warmup: Double
+        var group: Int
+        var mix: Double
+        var loops: Int
+        var publishConnections: Int
+        var targets: [String]
+        var publishTargets: [String]
+    }
+
+    struct Connect: Codable, Sendable {
+        var ready: Int
+        var perSecond: Double
+        var seconds: Double
+        var latency: Percentiles
+        var refused: [String: UInt64]
+    }
+
+    struct Latency: Codable, Sendable {
+        var publishToReceipt: Percentiles
+        var request: Percentiles
+        var operation: Percentiles
+        /// How late the tool itself was; figures of a run where this is large say little about the server.
+        var toolLateness: Percentiles
+    }
+
+    struct Throughput: Codable, Sendable {
+        /// Notifications a second within the measured part, and what came of them.
+        var sentPerSecond: Double
+        var receivedPerSecond: Double
+        /// Over the whole run, warm-up included.
+        var due: UInt64
+        var sent: UInt64
+        var acknowledged: UInt64
+        var received: UInt64
+        var operations: UInt64
+        var operationsIdle: UInt64
+        var receivedBytes: UInt64
+    }
+
+    struct Errors: Codable, Sendable {
+        var requests: [String: UInt64]
+        var overrun: UInt64
+        var skipped: UInt64
+        var disconnected: UInt64
+        var resumed: UInt64
+        var closed: [String: UInt64]
+    }
+
+    var program = "carillon-loadtest"
+    var command: [String]
+    var startedAt: Date
+    var machine: Machine
+    var servers: [ServerHealth]
+    var settings: Settings
+    var connect: Connect
+    var latency: Latency
+    var throughput: Throughput
+    var errors: Errors
+    var correctness: Correctness
+    /// Whether nothing was wrong: exit status 0.
+    var ok: Bool
+
+    init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult) {
+        let counters = result.counters
+        command = CommandLine.arguments.redacted
+        let elapsed = Double(monotonicNow() - plan.origin) / 1e9
+        startedAt = Date(timeIntervalSinceNow: -elapsed)
+        machine = .current
+        self.servers = servers
+        settings = Settings(
+            connections: plan.connections, users: plan.users.count, rate: plan.rate, duration: plan.duration, warmup: plan.warmup, group: plan.group,
+            mix: plan.mix, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
+            publishTargets: plan.publishTargets.map(\.description)
+        )
+        connect = Connect(
+            ready: streamsReady, perSecond: Double(streamsReady) / connectSeconds, seconds: connectSeconds, latency: result.connect.percentiles,
+            refused: counters.refused
+        )
+        latency = Latency(
+            publishToReceipt: result.receipt.percentiles, request: result.request.percentiles, operation: result.operation.percentiles,
+            toolLateness: result.tool.percentiles
+        )
+        throughput = Throughput(
+            sentPerSecond: result.request.perSecond * Double(plan.group), receivedPerSecond: result.receipt.perSecond, due: counters.due,
+            sent: counters.sent, acknowledged: counters.acknowledged, received: counters.received, operations: counters.operationsDone,
+            operationsIdle: counters.operationsIdle, receivedBytes: counters.receivedBytes
+        )
+        errors = Errors(
+            requests: counters.requestErrors, overrun: counters.overruns, skipped: counters.skipped, disconnected: counters.disconnected,
+            resumed: counters.resumed, closed: counters.closed
+        )
+        correctness = result.correctness
+        ok =
+            correctness.isClean && counters.refused.isEmpty && counters.requestErrors.isEmpty && counters.overruns == 0 && counters.skipped == 0
+            && streamsReady == plan.connections
+    }
+
+    var json: Data {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.keyEncodingStrategy = .convertToSnakeCase
+            encoder.dateEncodingStrategy = .iso8601
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            return try encoder.encode(self) + Data("\n".utf8)
+        }
+    }
+
+    /// `name: count` pairs, or "none".
+    static func list(_ counts: [String: UInt64]) -> String {
+        counts.isEmpty ? "none" : counts.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
+    }
+}
+
+extension [String] {
+    /// The command line without its secrets: a report is meant to be shown.
+    var redacted: [String] {
+        let secret = ["--api-key", "--jwt-secret"]
+        return enumerated().map { index, word in
+            if index > 0, secret.contains(self[index - 1]) { return "…" }
+            if let name = secret.first(where: { word.hasPrefix($0 + "=") }) { return name + "=…" }
+            return word
+        }
+    }
+}
