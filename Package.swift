@@ -53,10 +53,10 @@ let package = Package(
         // Clients of the two servers.
         .target(
             name: "RedisClient",
-            dependencies: ["CHiredis", nio, nioPosix, nioConcurrency, collections, logging, .product(name: "NIOSSL", package: "swift-nio-ssl")],
+            dependencies: ["CHiredis", nio, nioPosix, nioConcurrency, collections, logging, crypto, .product(name: "NIOSSL", package: "swift-nio-ssl")],
             swiftSettings: settings
         ),
-        .target(name: "PostgresClient", dependencies: ["CLibpq", nioConcurrency, collections, logging], swiftSettings: settings),
+        .target(name: "PostgresClient", dependencies: ["CLibpq", collections, logging], swiftSettings: settings),
 
         // The domain.
         .target(name: "NotificationCore", dependencies: [collections], swiftSettings: settings),
@@ -84,7 +84,8 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioPosix, nioHTTP1, nioConcurrency, logging, hummingbird, httpTypes,
+                "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioPosix, nioHTTP1, nioConcurrency, crypto, logging, hummingbird,
+                httpTypes,
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras"), .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
             ],
             swiftSettings: settings
@@ -128,5 +129,25 @@ let package = Package(
             exclude: ["README.md"],
             swiftSettings: settings
         ),
+
+        // Tests.
+        .target(name: "TestServers", path: "Tests/TestServers", swiftSettings: settings),
+        .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient", "TestServers", logging], swiftSettings: settings),
+        .testTarget(
+            name: "RedisClientTests",
+            dependencies: [
+                "RedisClient", nio, nioPosix, nioEmbedded, nioConcurrency, logging, .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "AuthenticationTests",
+            dependencies: [
+                "Authentication", .product(name: "JWTKit", package: "jwt-kit"), nio, nioPosix, nioHTTP1, nioConcurrency, crypto,
+                .product(name: "CryptoExtras", package: "swift-crypto"), logging,
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "LoadtestTests", dependencies: ["carillon-loadtest", nio, nioPosix, nioHTTP1, nioConcurrency], swiftSettings: settings),
     ]
 )

@@ -114,7 +114,8 @@ public final class PostgresConnection: Sendable {
     }
 
     /// Runs a text of several statements without parameters (the simple query protocol): one transaction, unless it holds its own
-    /// BEGIN and COMMIT; what these leave open, after an error too, is rolled back. It waits for what is in flight, and what comes later waits for it. `responseTimeout` does not hold for it.
+    /// BEGIN and COMMIT; what these leave open, after an error too, is rolled back. It waits for what is in flight, and what comes later
+    /// waits for it. `responseTimeout` does not hold for it, `statementTimeout` does.
     public func executeScript(_ sql: String) async throws(PostgresError) {
         try Submission.check(script: sql)
         _ = try await run { .script(sql, $0) }

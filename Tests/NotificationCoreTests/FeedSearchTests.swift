@@ -15,7 +15,7 @@ struct FeedSearchTests {
     ]
 
     static let cases: [Case] = [
-        Case(testDescription: "five changes, one reader", plan: .init(commits: [1, 1, 1, 1, 1], joins: [.fresh])),
+        Case(testDescription: "six changes, one reader", plan: .init(commits: [1, 1, 1, 1, 1, 1], joins: [.fresh])),
         Case(testDescription: "batches and doubles", plan: .init(commits: [2, 1, 3], joins: [.fresh], doubles: 2), head: 3),
         Case(testDescription: "four changes and doubles", plan: .init(commits: [1, 1, 1, 1], joins: [.fresh], doubles: 1)),
         Case(testDescription: "reads fail", plan: .init(commits: [1, 1, 1], joins: [.fresh, .fresh], failures: 2)),

@@ -210,6 +210,13 @@ struct FeedTests {
         #expect(Self.words(&feed) { $0.gapTimerFired(&$1) } == ["read 1-\(6 + Machine.aheadBound)"])
     }
 
+    @Test("what comes twice before what it follows is kept once")
+    func aheadDoubles() throws {
+        var feed = Self.live(at: 5)
+        for _ in 0..<3 { _ = Self.words(&feed) { $0.receive(epoch: 1, Self.entries(7...8), &$1) } }
+        #expect(try Self.kept("ahead", in: feed) == 2)
+    }
+
     @Test("what came during the first read and had no room is not forgotten")
     func aheadBoundAtFirst() {
         var feed = Machine()

@@ -88,7 +88,6 @@ struct FeedWorld: Hashable {
     private(set) var feed = Machine()
     var plan: Plan
     private(set) var readers: [Reader] = []
-    private(set) var reads = 0
 
     private var head = StreamPosition(epoch: 1, seq: 0)
     /// The oldest point of this epoch from which there is a replay.
@@ -245,7 +244,6 @@ struct FeedWorld: Hashable {
         case .read(let after):
             if self.read != nil { throw Violation("a read was asked for while one is in flight") }
             self.read = Read(after: after)
-            self.reads += 1
         case .startGapTimer, .startRetryTimer:
             if self.timer { throw Violation("a timer was started while one runs") }
             self.timer = true
