@@ -59,7 +59,7 @@ let package = Package(
         .target(name: "PostgresClient", dependencies: ["CLibpq", collections, logging], swiftSettings: settings),
 
         // The domain.
-        .target(name: "NotificationCore", dependencies: [collections], swiftSettings: settings),
+        .target(name: "NotificationCore", swiftSettings: settings),
         .target(
             name: "NotificationStore",
             dependencies: ["PostgresClient", "NotificationCore", crypto, nioConcurrency, collections, logging],
@@ -68,7 +68,7 @@ let package = Package(
         ),
         .target(
             name: "NotificationBus",
-            dependencies: ["RedisClient", "NotificationCore", nio, nioConcurrency, logging],
+            dependencies: ["RedisClient", "NotificationCore", "NotificationStore", nio, logging],
             swiftSettings: settings
         ),
         .target(
@@ -93,8 +93,7 @@ let package = Package(
         .target(
             name: "Edge",
             dependencies: [
-                "Gateway", "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioPosix, nioHTTP1, nioConcurrency, logging,
-                collections,
+                "Gateway", "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", "PostgresClient", nio, nioHTTP1, crypto, logging,
             ],
             swiftSettings: settings
         ),
@@ -107,17 +106,20 @@ let package = Package(
         ),
         .target(
             name: "Delivery",
-            dependencies: ["NotificationCore", "NotificationStore", "NotificationBus", nio, nioConcurrency, logging, lifecycle],
+            dependencies: ["NotificationCore", "NotificationStore", "NotificationBus", "PostgresClient", "RedisClient", nio, logging],
             swiftSettings: settings
         ),
+
+        .target(name: "WebClient", resources: [.copy("Resources")], swiftSettings: settings),
 
         // Programs.
         .executableTarget(
             name: "carillon",
             dependencies: [
-                "API", "Edge", "Delivery", "Gateway", "Authentication", "NotificationStore", "NotificationBus", "NotificationCore", "PostgresClient",
-                "RedisClient", nio, nioPosix, logging, arguments, lifecycle, hummingbird, .product(name: "Yams", package: "Yams"),
+                "API", "Edge", "Delivery", "WebClient", "Gateway", "Authentication", "NotificationStore", "NotificationBus", "NotificationCore",
+                "PostgresClient", "RedisClient", nio, nioPosix, nioHTTP1, logging, arguments, lifecycle, .product(name: "Yams", package: "Yams"),
             ],
+            resources: [.process("Resources")],
             swiftSettings: settings
         ),
         .executableTarget(
@@ -133,6 +135,7 @@ let package = Package(
         // Tests.
         .target(name: "TestServers", path: "Tests/TestServers", swiftSettings: settings),
         .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient", "TestServers", logging], swiftSettings: settings),
+        .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
             name: "RedisClientTests",
             dependencies: [

@@ -4,9 +4,9 @@ public struct Catalogue: Sendable {
         public var title: String?
         public var level: Level?
         public var priority: Priority?
-        public var channels: Set<Channel>?
+        public var channels: Set<DeliveryChannel>?
 
-        public init(title: String? = nil, level: Level? = nil, priority: Priority? = nil, channels: Set<Channel>? = nil) {
+        public init(title: String? = nil, level: Level? = nil, priority: Priority? = nil, channels: Set<DeliveryChannel>? = nil) {
             self.title = title
             self.level = level
             self.priority = priority

@@ -26,7 +26,7 @@ public struct NotifyRequest: Sendable {
     public var recID: String?
     /// Compact JSON of an object.
     public var data: [UInt8]?
-    public var channels: Set<Channel>
+    public var channels: Set<DeliveryChannel>
     public var deliverAt: Timestamp?
     public var expiresAt: Timestamp?
     public var collapseKey: String?
@@ -225,17 +225,17 @@ struct FieldReader {
         return encoded
     }
 
-    mutating func channels(_ name: String) -> Set<Channel>? {
+    mutating func channels(_ name: String) -> Set<DeliveryChannel>? {
         guard let (_, value) = self.find([name]) else { return nil }
         guard case .array(let values) = value, !values.isEmpty else {
             self.fail(name, "must be an array with at least one channel")
             return nil
         }
-        var channels: Set<Channel> = []
+        var channels: Set<DeliveryChannel> = []
         for (index, value) in values.enumerated() {
-            guard case .string(let text) = value, let channel = Channel(rawValue: text) else {
+            guard case .string(let text) = value, let channel = DeliveryChannel(rawValue: text) else {
                 if self.errors.isEmpty { self.code = .invalidChannel }
-                self.fail("\(name)/\(index)", "must be one of " + Channel.allCases.map(\.rawValue).joined(separator: ", "))
+                self.fail("\(name)/\(index)", "must be one of " + DeliveryChannel.allCases.map(\.rawValue).joined(separator: ", "))
                 continue
             }
             channels.insert(channel)

@@ -68,7 +68,7 @@ public enum Priority: Int16, Sendable, CaseIterable {
     }
 }
 
-public enum Channel: String, Sendable, CaseIterable, Hashable {
+public enum DeliveryChannel: String, Sendable, CaseIterable, Hashable {
     case inApp = "in_app"
     case email
     case sms

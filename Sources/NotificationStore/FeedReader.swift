@@ -82,7 +82,7 @@ public final class FeedReader: Sendable {
 
     private func send(_ batch: [FeedRequest]) {
         let values: [PostgresValue] = [
-            .textArray(batch.map { $0.user.value }), .int8Array(batch.map { $0.after?.epoch }), .int8Array(batch.map { $0.after?.seq }),
+            .textArray(batch.map { $0.user.value }), .int8Array(batch.map { $0.after?.epoch }), .int8Array(batch.map { request in request.after.map { min($0.seq, Int64.max - Int64(Self.replayBound)) } }),
             .int4(Int32(Self.replayBound)),
         ]
         self.pool.execute(Self.statement, values) { result in

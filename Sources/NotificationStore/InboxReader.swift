@@ -109,6 +109,23 @@ public struct InboxReader: Sendable {
         }
     }
 
+    private static let manyHeads = PostgresStatement(
+        """
+        SELECT GREATEST(h.epoch, c.epoch), h.seq, h.unread, h.unseen, h.counts::text, h.user_id
+        FROM heads h CROSS JOIN cluster c WHERE h.user_id = ANY($1)
+        """)
+
+    /// The heads of those of these users that have one.
+    public func heads(of users: [UserID]) async throws(StoreError) -> [(user: UserID, head: InboxHead)] {
+        try await Self.run { () async throws(PostgresError) in
+            var heads: [(user: UserID, head: InboxHead)] = []
+            for row in try await self.pool.execute(Self.manyHeads, [.textArray(users.map(\.value))]) {
+                if let user = UserID(try row.text(5)) { heads.append((user, try Self.head(row, 0))) }
+            }
+            return heads
+        }
+    }
+
     /// One page. The head is of the same snapshot.
     public func page(_ query: InboxQuery) async throws(StoreError) -> InboxPage {
         var sql = InboxPageSQL(query: query, columns: Self.columns)

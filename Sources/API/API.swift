@@ -1,0 +1,43 @@
+public import Gateway
+import HTTPTypes
+public import Hummingbird
+import NIOHTTP1
+public import NotificationCore
+public import NotificationStore
+
+/// The HTTP API of the role `api`.
+public struct API: Sendable {
+    private let notify: NotifyRoute
+    private let reads: InboxReads
+    private let writes: InboxWrites
+
+    public init(
+        writer: InboxWriter, reader: InboxReader, counts: any CountSource, credentials: Credentials,
+        catalogue: @escaping @Sendable () -> Catalogue
+    ) {
+        self.notify = NotifyRoute(writer: writer, reader: reader, credentials: credentials, catalogue: catalogue)
+        self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
+        self.writes = InboxWrites(writer: writer, reads: self.reads)
+    }
+
+    /// Adds the routes that answer without Hummingbird.
+    public func addPlainRoutes(to routes: inout GatewayRoutes) {
+        routes.add(.POST, "/v1/internal/notify", self.notify, publishes: true)
+    }
+
+    /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
+    public func addRoutes(to router: Router<CarillonRequestContext>) {
+        let (reads, writes) = (self.reads, self.writes)
+        router.get("/v1/notifications") { _, context in try await reads.list(context).hummingbird }
+        router.get("/v1/notifications/count") { _, context in try await reads.count(context).hummingbird }
+        router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
+        router.get("/v1/internal/users/:id/count") { _, context in try await reads.countOfUser(context).hummingbird }
+        for method in [HTTPRequest.Method.patch, .post] {
+            router.on("/v1/notifications/read-all", method: method) { _, context in try await writes.readAll(context).hummingbird }
+            router.on("/v1/notifications/:id/read", method: method) { _, context in try await writes.read(context).hummingbird }
+        }
+        router.patch("/v1/notifications/:id") { _, context in try await writes.change(context).hummingbird }
+        router.post("/v1/notifications/seen") { _, context in try await writes.seen(context).hummingbird }
+        router.delete("/v1/notifications/:id") { _, context in try await writes.delete(context).hummingbird }
+    }
+}

@@ -1,0 +1,31 @@
+import NotificationCore
+
+/// The answer to `POST /v1/internal/notify`.
+struct NotifyAnswer: Sendable {
+    struct Entry: Sendable {
+        var id: NotificationID
+        var user: UserID
+        /// Nil: stored without a number, for tracking or until it is due.
+        var seq: Int64?
+    }
+
+    var entries: [Entry]
+
+    func encode() -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(64 + self.entries.reduce(0) { $0 + 80 + $1.user.value.utf8.count })
+        bytes.append(ascii: "{\"notifications\":[")
+        for (index, entry) in self.entries.enumerated() {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            bytes.append(ascii: "{\"id\":\"")
+            entry.id.append(to: &bytes)
+            bytes.append(ascii: "\",\"user_id\":")
+            bytes.append(json: entry.user.value)
+            bytes.append(ascii: ",\"seq\":")
+            if let seq = entry.seq { bytes.append(decimal: seq) } else { bytes.append(ascii: "null") }
+            bytes.append(UInt8(ascii: "}"))
+        }
+        bytes.append(ascii: "],\"skipped\":[]}")
+        return bytes
+    }
+}

@@ -1,0 +1,86 @@
+public import Logging
+public import NotificationBus
+import NotificationCore
+public import NotificationStore
+public import PostgresClient
+public import RedisClient
+import Synchronization
+
+/// Follows the commit tail and refreshes the Redis copies that a dead node, or a Redis that was away, left behind. Users' streams are not
+/// its business: edges read the tail themselves.
+public final class CopyRepair: Sendable {
+    /// How far back it reads after Redis was away: as long as commits are remembered.
+    private static let reach: Double = 600
+
+    private let pool: PostgresPool
+    private let reader: InboxReader
+    private let copies: CountCopies
+    private let redis: RedisClient
+    private let logger: Logger
+    private let repairs = Atomic<Int>(0)
+    private let behind = Atomic<Int>(0)
+
+    public init(pool: PostgresPool, copies: CountCopies, redis: RedisClient, logger: Logger) {
+        self.pool = pool
+        self.reader = InboxReader(pool: pool)
+        self.copies = copies
+        self.redis = redis
+        self.logger = logger
+    }
+
+    /// Copies repaired so far.
+    public var repaired: Int { self.repairs.load(ordering: .relaxed) }
+    /// Users whose commit was not published, in the last reading.
+    public var unpublished: Int { self.behind.load(ordering: .relaxed) }
+
+    /// Until cancelled.
+    public func run() async {
+        var tail = CommitTail(pool: self.pool)
+        var away = true
+        var waiting: [UserID: Int64] = [:]
+        while !Task.isCancelled {
+            if !self.redis.isAvailable {
+                away = true
+            } else {
+                if away {
+                    tail.rewind()
+                    waiting = [:]
+                    away = false
+                }
+                do {
+                    let reading = try await tail.read(firstReaches: Self.reach)
+                    // What the tail showed a turn ago must have reached its copy by now; what is new may be on its way.
+                    try await self.repair(waiting)
+                    waiting = [:]
+                    for commit in reading.commits {
+                        for (user, seq) in zip(commit.users, commit.lastSeqs) { waiting[user] = max(waiting[user] ?? 0, seq) }
+                    }
+                } catch {
+                    self.logger.debug("copies not repaired, tried again", metadata: ["error": "\(error)"])
+                    if !self.redis.isAvailable { away = true }
+                }
+            }
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+        }
+    }
+
+    private func repair(_ expected: [UserID: Int64]) async throws {
+        var behind = 0
+        let users = Array(expected)
+        var from = 0
+        while from < users.count {
+            let portion = users[from..<min(from + 1000, users.count)]
+            from += 1000
+            let positions = try await self.copies.positions(portion.map(\.key)).get()
+            let late = zip(portion, positions).filter { entry, position in
+                guard let position else { return false }
+                return position.seq < entry.value
+            }.map(\.0.key)
+            if late.isEmpty { continue }
+            behind += late.count
+            try await self.copies.write(self.reader.heads(of: late)).get()
+            self.repairs.add(late.count, ordering: .relaxed)
+        }
+        self.behind.store(behind, ordering: .relaxed)
+    }
+}

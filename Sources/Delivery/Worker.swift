@@ -1,0 +1,73 @@
+public import Logging
+import NotificationCore
+public import NotificationStore
+public import PostgresClient
+
+/// What time asks of inboxes: scheduled notifications come due, others expire or reach the end of their retention; the change log gets its
+/// next partitions and loses its oldest. Any number of workers may do it: each change is conditional, and only one of them makes it.
+public struct Worker: Sendable {
+    public struct Settings: Sendable {
+        public var retentionDays = 90
+        public var changeLogDays = 14
+
+        public init() {}
+    }
+
+    private let housekeeping: Housekeeping
+    private let writer: InboxWriter
+    private let settings: Settings
+    private let logger: Logger
+
+    public init(pool: PostgresPool, writer: InboxWriter, settings: Settings, logger: Logger) {
+        self.housekeeping = Housekeeping(pool: pool)
+        self.writer = writer
+        self.settings = settings
+        self.logger = logger
+    }
+
+    /// Until cancelled.
+    public func run() async {
+        var second = 0
+        while !Task.isCancelled {
+            await self.attempt("scheduled and expired notifications") {
+                try await self.write { try await self.housekeeping.due() }
+                try await self.write { try await self.housekeeping.expired() }
+            }
+            if second % 60 == 5 {
+                await self.attempt("commits to forget") { _ = try await self.housekeeping.forgetCommits() }
+            }
+            if second % 600 == 10 {
+                await self.attempt("retention") { try await self.write { try await self.housekeeping.old(days: self.settings.retentionDays) } }
+            }
+            if second % 3600 == 15 {
+                await self.attempt("change log partitions") {
+                    try await self.housekeeping.keepLog(days: self.settings.changeLogDays, retentionDays: self.settings.retentionDays)
+                }
+            }
+            second += 1
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+        }
+    }
+
+    private func attempt(_ what: String, _ body: () async throws -> Void) async {
+        do {
+            try await body()
+        } catch {
+            self.logger.warning("housekeeping failed, tried again", metadata: ["what": "\(what)", "error": "\(error)"])
+        }
+    }
+
+    /// In portions, until the search finds no full one: one transaction each, so that no lock is held for long.
+    private func write(_ find: () async throws(StoreError) -> [InboxCommand]) async throws {
+        while !Task.isCancelled {
+            let commands = try await find()
+            var from = 0
+            while from < commands.count {
+                let portion = Array(commands[from..<min(from + 100, commands.count)])
+                _ = try await self.writer.write(portion)
+                from += 100
+            }
+            if commands.count < Housekeeping.batch { return }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+public import Gateway
+public import Logging
+public import NIOCore
+public import NotificationBus
+import NotificationCore
+import NotificationStore
+public import PostgresClient
+import Synchronization
+
+/// The streams of one node: a hub for each event loop, the subscriptions that feed them, the heartbeat and the commit tail.
+public final class Edge: SubscriptionListener {
+    private struct State {
+        var loops: [EdgeLoop] = []
+        /// Streams that were evicted before they had joined.
+        var earlyEvictions: [NotificationID: NIODeadline] = [:]
+    }
+
+    public let configuration: EdgeConfiguration
+    public let metrics = EdgeMetrics()
+    let leases: Leases
+    let subscriptions: Subscriptions
+    let feedReader: FeedReader
+    let origins: Origins
+    let cookieName: String
+    let ping = ByteBuffer(bytes: StreamFrame.ping)
+    private let pool: PostgresPool
+    private let credentials: Credentials
+    private let tickets: TicketSigner
+    private let ledger: TicketLedger
+    private let logger: Logger
+    private let draining = Atomic<Bool>(false)
+    private let state = Mutex(State())
+
+    public init(
+        configuration: EdgeConfiguration, group: any EventLoopGroup, leases: Leases, subscriptions: Subscriptions, pool: PostgresPool,
+        credentials: Credentials, tickets: TicketSigner, ledger: TicketLedger, logger: Logger
+    ) {
+        self.configuration = configuration
+        self.leases = leases
+        self.subscriptions = subscriptions
+        self.pool = pool
+        self.feedReader = FeedReader(pool: pool)
+        self.credentials = credentials
+        self.origins = credentials.origins
+        self.cookieName = credentials.cookieName
+        self.tickets = tickets
+        self.ledger = ledger
+        self.logger = logger
+        let loops = group.makeIterator().enumerated().map { EdgeLoop(eventLoop: $0.element, index: $0.offset, edge: self) }
+        self.state.withLock { $0.loops = loops }
+    }
+
+    public var streamRoutes: [String: any StreamRoute] {
+        let route = SSERoute(
+            edge: self,
+            authenticator: StreamAuthenticator(
+                credentials: self.credentials, tickets: self.tickets, ledger: TicketRedemption(ledger: self.ledger)))
+        return ["/notifications/sse": route, "/notifications/stream": route]
+    }
+
+    public var ticketRoute: any PlainRoute { StreamTicketRoute(credentials: self.credentials, tickets: self.tickets) }
+    public var renewRoute: any PlainRoute { StreamRenewRoute(credentials: self.credentials, leases: self.leases) }
+
+    private var loops: [EdgeLoop] { self.state.withLock { $0.loops } }
+
+    func loop(of eventLoop: any EventLoop) -> EdgeLoop {
+        guard let loop = self.loops.first(where: { $0.eventLoop === eventLoop }) else {
+            preconditionFailure("a stream's event loop is one of the edge's group")
+        }
+        return loop
+    }
+
+    // MARK: Life
+
+    public func start() {
+        for loop in self.loops { loop.start() }
+    }
+
+    public var isDraining: Bool { self.draining.load(ordering: .relaxed) }
+
+    /// Streams that are open, or being opened.
+    public var connections: Int { self.metrics.connections.load(ordering: .relaxed) }
+
+    /// Lets no more streams in and closes those that are open over the window, each with a `retry:` of its own. Returns when none is left.
+    public func drain() async {
+        self.draining.store(true, ordering: .relaxed)
+        let window = self.connections == 0 ? TimeAmount.zero : self.configuration.drainWindow
+        for loop in self.loops { loop.eventLoop.execute { loop.drain(window: window) } }
+        let deadline = ContinuousClock.now + .nanoseconds(window.nanoseconds) + .seconds(2)
+        while self.connections > 0, ContinuousClock.now < deadline {
+            do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
+        }
+    }
+
+    public func stop() {
+        for loop in self.loops { loop.stop() }
+    }
+
+    func connectionBegins() -> Bool {
+        if self.metrics.connections.add(1, ordering: .relaxed).newValue > self.configuration.maximumConnections {
+            self.connectionEnded()
+            return false
+        }
+        return true
+    }
+
+    func connectionEnded() {
+        self.metrics.connections.subtract(1, ordering: .relaxed)
+    }
+
+    // MARK: From Redis
+
+    public func received(_ messages: [UserMessage], loop: Int) {
+        let loop = self.loops[loop]
+        loop.eventLoop.execute { loop.received(messages) }
+    }
+
+    public func received(_ control: Control) {
+        if case .evict(_, let text) = control, let id = NotificationID(text) {
+            // It may still be on its way to its hub: it finds this there. Bounded by time.
+            self.state.withLock {
+                let now = NIODeadline.now()
+                if $0.earlyEvictions.count > 10_000 { $0.earlyEvictions = $0.earlyEvictions.filter { now - $0.value < .seconds(10) } }
+                $0.earlyEvictions[id] = now
+            }
+        }
+        for loop in self.loops { loop.eventLoop.execute { loop.control(control) } }
+    }
+
+    func takeEarlyEviction(_ id: NotificationID) -> Bool { self.state.withLock { $0.earlyEvictions.removeValue(forKey: id) != nil } }
+    func foundConnection(_ id: NotificationID) { self.state.withLock { $0.earlyEvictions[id] = nil } }
+
+    public func resubscribed() {
+        for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
+        self.reassertLeases()
+    }
+
+    private func reassertLeases() {
+        for loop in self.loops {
+            loop.eventLoop.execute {
+                let leases = loop.leases
+                // In portions, so that Redis serves others in between.
+                var from = 0
+                var done = loop.eventLoop.makeSucceededVoidFuture()
+                while from < leases.count {
+                    let portion = Array(leases[from..<min(from + 500, leases.count)])
+                    done = done.flatMap { self.leases.reassert(portion).hop(to: loop.eventLoop) }
+                    from += 500
+                }
+                done.whenFailure { error in
+                    self.logger.debug("leases not taken again, tried with the next connection", metadata: ["error": "\(error)"])
+                }
+            }
+        }
+    }
+
+    // MARK: Long work
+
+    /// The heartbeat: once a second this edge says that it lives, and hears who else does. Until cancelled.
+    public func runHeartbeat() async {
+        var last = ContinuousClock.now
+        var beats = 0
+        while !Task.isCancelled {
+            do { try await self.leases.beat().get() } catch {
+                self.logger.debug("heartbeat failed", metadata: ["error": "\(error)"])
+            }
+            beats += 1
+            // Renewed long before they end; and at once after this process stood still, when others took them for dead.
+            let now = ContinuousClock.now
+            if now - last > .seconds(3) || beats % 1200 == 0 { self.reassertLeases() }
+            last = now
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+        }
+    }
+
+    /// The commit tail: finds what was committed and not heard of, once a second; four times a second while Redis is away, when it is the way
+    /// of delivery. Until cancelled.
+    public func runCommitTail() async {
+        var tail = CommitTail(pool: self.pool)
+        var epoch: Int64 = 0
+        var failing = false
+        while !Task.isCancelled {
+            do {
+                let reading = try await tail.read()
+                if (epoch != 0 && reading.epoch != epoch) || failing {
+                    // Another life of the data, or a time that was not seen: every user is compared.
+                    for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
+                }
+                epoch = reading.epoch
+                failing = false
+                var heads: [(user: UserID, seq: Int64, ageMilliseconds: Int64)] = []
+                for commit in reading.commits {
+                    for (user, seq) in zip(commit.users, commit.lastSeqs) { heads.append((user, seq, commit.ageMilliseconds)) }
+                }
+                var late = 0
+                if !heads.isEmpty {
+                    let found = heads
+                    for loop in self.loops {
+                        late += (try? await loop.eventLoop.submit { loop.tail(found) }.get()) ?? 0
+                    }
+                }
+                self.metrics.unpublished.store(late, ordering: .relaxed)
+            } catch {
+                if !failing { self.logger.warning("commit tail cannot be read", metadata: ["error": "\(error)"]) }
+                failing = true
+            }
+            let pause: Duration = self.subscriptions.isAvailable ? .seconds(1) : .milliseconds(250)
+            do { try await Task.sleep(for: pause) } catch { return }
+        }
+    }
+}

@@ -1,0 +1,451 @@
+import Logging
+import NIOCore
+import NotificationBus
+import NotificationCore
+import NotificationStore
+import Synchronization
+
+/// The hub of one event loop: its users, its streams, its timers.
+///
+/// Unchecked: all mutable state is touched on `eventLoop` only, and every entry point asserts it.
+final class EdgeLoop: @unchecked Sendable {
+    let eventLoop: any EventLoop
+    let index: Int
+    let edge: Edge
+    private var hubs: [UserID: UserHub] = [:]
+    /// Connections with bytes to flush.
+    var dirty: [StreamConnection] = []
+    /// Seconds since 1970, as of the last tick.
+    private(set) var now = Timestamp.now().seconds
+    private var wheel = TimerWheel<StreamConnection>(slots: 64)
+    private var tick: RepeatedTask?
+    private var actions: [UserFeed.Action] = []
+
+    init(eventLoop: any EventLoop, index: Int, edge: Edge) {
+        self.eventLoop = eventLoop
+        self.index = index
+        self.edge = edge
+    }
+
+    func start() {
+        self.eventLoop.execute {
+            self.tick = self.eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in self.ticked() }
+        }
+    }
+
+    func stop() {
+        self.eventLoop.execute {
+            self.tick?.cancel()
+            self.tick = nil
+        }
+    }
+
+    // MARK: Streams come and go
+
+    /// The stream has its lease. It joins once its channel's subscription is confirmed, or Redis is known to be away.
+    func open(_ request: StreamRequest, lease: Lease, channel: any Channel, head: ByteBuffer) {
+        self.eventLoop.assertInEventLoop()
+        guard channel.isActive else {
+            self.edge.leases.release([lease])
+            self.edge.connectionEnded()
+            return
+        }
+        let hub = self.hubs[request.user] ?? UserHub(user: request.user)
+        self.hubs[request.user] = hub
+        let connection = StreamConnection(
+            id: lease.connection, loop: self, user: hub, channel: channel, request: request, openedAt: lease.openedAt, head: head)
+        hub.connections.append(connection)
+        do {
+            try channel.pipeline.syncOperations.addHandler(connection)
+        } catch {
+            self.closed(connection)
+            channel.close(promise: nil)
+            return
+        }
+        self.edge.metrics.opened.add(1, ordering: .relaxed)
+        self.wheel.schedule(connection, at: self.now + 1, now: self.now)
+        if self.edge.takeEarlyEviction(lease.connection) {
+            self.evict(connection)
+            self.flush()
+            return
+        }
+        self.edge.subscriptions.hold([request.user], loop: self.index).hop(to: self.eventLoop).whenComplete { _ in
+            guard connection.phase == .joining else { return }
+            self.input(hub) { $0.join(connection.id, resume: connection.resume, &$1) }
+        }
+    }
+
+    func closed(_ connection: StreamConnection) {
+        self.eventLoop.assertInEventLoop()
+        guard connection.phase != .closed else { return }
+        self.leave(connection)
+        let hub = connection.user
+        hub.connections.removeAll { $0 === connection }
+        if hub.connections.isEmpty, !hub.isGone {
+            hub.isGone = true
+            self.hubs[hub.user] = nil
+            self.edge.subscriptions.release([hub.user], loop: self.index)
+        }
+        self.edge.leases.release([Lease(user: hub.user, connection: connection.id, openedAt: connection.openedAt)])
+        self.edge.connectionEnded()
+    }
+
+    private func leave(_ connection: StreamConnection) {
+        if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
+        connection.phase = .closed
+        // The wheel still has it for a while: it must not keep the channel.
+        connection.channel = nil
+        connection.user.feed.leave(connection.id)
+    }
+
+    /// Says why, and closes. The stream is out of its hub at once.
+    func close(_ connection: StreamConnection, _ reason: StreamFrame.CloseReason, retry: Int) {
+        guard connection.phase != .closed else { return }
+        var bytes: [UInt8] = []
+        StreamFrame.appendClose(reason, retryMilliseconds: retry, to: &bytes)
+        let channel = connection.channel
+        self.writeHead(connection)
+        connection.write(ByteBuffer(bytes: bytes))
+        self.closed(connection)
+        guard let channel else { return }
+        // A stuck reader does not take this either: the close does not wait for it.
+        if connection.isBlocked {
+            channel.flush()
+            channel.close(promise: nil)
+        } else {
+            Self.closeGently(channel, on: self.eventLoop)
+        }
+    }
+
+    /// Sends what is left and the end of the stream, and gives the client a moment to take it.
+    static func closeGently(_ channel: any Channel, on loop: any EventLoop) {
+        let timeout = loop.scheduleTask(in: .seconds(5)) { channel.close(promise: nil) }
+        channel.closeFuture.whenComplete { _ in timeout.cancel() }
+        let written = loop.makePromise(of: Void.self)
+        channel.writeAndFlush(ByteBuffer(), promise: written)
+        written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+    }
+
+    func evict(_ connection: StreamConnection) {
+        self.edge.metrics.evicted.add(1, ordering: .relaxed)
+        self.edge.leases.evicted(
+            connection.user.user,
+            fingerprint: StreamRequest.fingerprint(user: connection.user.user, userAgent: connection.userAgent, lastEventID: connection.cursor.description))
+        self.close(connection, .evicted, retry: EdgeConfiguration.evictedRetryMilliseconds)
+    }
+
+    func control(_ control: Control) {
+        self.eventLoop.assertInEventLoop()
+        switch control {
+        case .evict(let user, let id):
+            guard let connection = self.hubs[user]?.connections.first(where: { $0.id.description == id }) else { return }
+            self.edge.foundConnection(connection.id)
+            self.evict(connection)
+        case .renew(let user, let id, let expiresAt, let customers):
+            guard let connection = self.hubs[user]?.connections.first(where: { $0.id.description == id }) else { return }
+            if connection.customers.map({ Set($0) }) == customers.map({ Set($0) }) {
+                connection.expiresAt = max(connection.expiresAt, expiresAt)
+                connection.warnedOfExpiry = false
+            } else {
+                // The new token may see something else: the stream starts anew with it.
+                self.close(connection, .tokenExpired, retry: EdgeConfiguration.retryMilliseconds())
+            }
+        case .disconnect(let user):
+            for connection in self.hubs[user]?.connections ?? [] {
+                self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())
+            }
+        }
+        self.flush()
+    }
+
+    /// Closes every stream at a moment of its own within the window.
+    func drain(window: TimeAmount) {
+        self.eventLoop.assertInEventLoop()
+        for connection in self.hubs.values.flatMap(\.connections) {
+            let moment = TimeAmount.nanoseconds(Int64.random(in: 0...max(1, window.nanoseconds)))
+            self.eventLoop.scheduleTask(in: moment) {
+                self.close(connection, .draining, retry: EdgeConfiguration.drainRetryMilliseconds())
+                self.flush()
+            }
+        }
+    }
+
+    var leases: [Lease] {
+        self.hubs.values.flatMap { hub in hub.connections.map { Lease(user: hub.user, connection: $0.id, openedAt: $0.openedAt) } }
+    }
+
+    // MARK: Messages, the tail, reconciliation
+
+    func received(_ messages: [UserMessage]) {
+        self.eventLoop.assertInEventLoop()
+        self.now = Timestamp.now().seconds
+        for message in messages {
+            guard let hub = self.hubs[message.user] else { continue }
+            guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
+                self.edge.metrics.malformed.add(1, ordering: .relaxed)
+                continue
+            }
+            self.received(envelope, message.payload, hub)
+        }
+        self.flush()
+    }
+
+    private func received(_ envelope: Envelope, _ payload: ByteBuffer, _ hub: UserHub) {
+        if hub.feed.advance(epoch: envelope.epoch, first: envelope.first, last: envelope.last) {
+            var written = 0
+            for connection in hub.connections where connection.phase == .live {
+                if connection.filter == nil {
+                    // All frames of the message in one piece.
+                    let start = envelope.changes[0].frame.lowerBound
+                    if let frames = payload.getSlice(at: payload.readerIndex + start, length: payload.readableBytes - start) {
+                        connection.write(frames)
+                        connection.cursor = StreamPosition(epoch: envelope.epoch, seq: envelope.last)
+                    }
+                } else {
+                    var position = StreamPosition(epoch: envelope.epoch, seq: envelope.first)
+                    for change in envelope.changes {
+                        connection.write(StreamItem(change, message: payload), at: position)
+                        position.seq += 1
+                    }
+                }
+                written += envelope.changes.count
+            }
+            self.setAsideUnwritable(hub)
+            self.edge.metrics.delivered.add(written, ordering: .relaxed)
+            self.edge.metrics.fanout.record(microseconds: Timestamp.now().microseconds - envelope.committedAt.microseconds, times: written)
+            return
+        }
+        var entries: [UserFeed.Entry] = []
+        entries.reserveCapacity(envelope.changes.count)
+        for (index, change) in envelope.changes.enumerated() {
+            entries.append(.init(seq: envelope.first + Int64(index), item: StreamItem(change, message: payload)))
+        }
+        self.input(hub, flushing: false) { $0.receive(epoch: envelope.epoch, entries, &$1) }
+    }
+
+    /// What the commit tail read. Answers how many of the users here had not got what is committed for long enough.
+    func tail(_ heads: [(user: UserID, seq: Int64, ageMilliseconds: Int64)]) -> Int {
+        self.eventLoop.assertInEventLoop()
+        var late = 0
+        for head in heads {
+            guard let hub = self.hubs[head.user], let position = hub.feed.position, position.seq < head.seq else { continue }
+            if head.ageMilliseconds > 250 { late += 1 }
+            self.input(hub, flushing: false) { $0.headKnown(head.seq, &$1) }
+        }
+        self.flush()
+        return late
+    }
+
+    /// Messages may have been lost, or the data is another: all users are compared with the log.
+    func reconcile() {
+        self.eventLoop.assertInEventLoop()
+        for hub in Array(self.hubs.values) { self.input(hub, flushing: false) { $0.reconcile(&$1) } }
+        self.flush()
+    }
+
+    // MARK: The machine's actions
+
+    private func input(_ hub: UserHub, flushing: Bool = true, _ body: (inout UserFeed, inout [UserFeed.Action]) -> Void) {
+        var actions: [UserFeed.Action] = []
+        body(&hub.feed, &actions)
+        for action in actions { self.run(action, hub) }
+        if !actions.isEmpty { self.setAsideUnwritable(hub) }
+        if flushing { self.flush() }
+    }
+
+    private func run(_ action: UserFeed.Action, _ hub: UserHub) {
+        switch action {
+        case .read(let after):
+            self.edge.feedReader.read(
+                FeedRequest(user: hub.user, after: after) { result in
+                    self.eventLoop.execute { self.readCompleted(hub, asked: after, result) }
+                })
+        case .startGapTimer:
+            self.eventLoop.scheduleTask(in: self.edge.configuration.gapDelay) { self.gapTimerFired(hub) }
+        case .startRetryTimer:
+            self.eventLoop.scheduleTask(in: .milliseconds(Int64.random(in: 300...700))) { self.gapTimerFired(hub) }
+        case .deliver(let entries):
+            guard let epoch = hub.feed.position?.epoch else { return }
+            var written = 0
+            for connection in hub.connections where connection.phase == .live {
+                for entry in entries { connection.write(entry.item, at: StreamPosition(epoch: epoch, seq: entry.seq)) }
+                written += entries.count
+            }
+            self.edge.metrics.delivered.add(written, ordering: .relaxed)
+        case .ready(let reader, let position):
+            guard let connection = hub.connection(reader) else { return }
+            self.writeHead(connection)
+            let whole = hub.counts(at: position)
+            let counts = connection.filter?.shown(whole) ?? whole
+            var bytes: [UInt8] = []
+            StreamFrame.appendReady(
+                retryMilliseconds: EdgeConfiguration.retryMilliseconds(), position: position, connection: connection.id.description,
+                unread: counts.unread, unseen: counts.unseen, node: self.edge.configuration.node, to: &bytes)
+            connection.write(ByteBuffer(bytes: bytes))
+            connection.cursor = position
+        case .replay(let reader, let entries):
+            guard let connection = hub.connection(reader), let epoch = hub.feed.position?.epoch else { return }
+            self.replay(entries, epoch: epoch, to: connection)
+        case .resync(let reader, let position):
+            if let connection = hub.connection(reader) { self.resync(connection, hub, position) }
+        case .resyncLive(let position):
+            for connection in hub.connections where connection.phase == .live { self.resync(connection, hub, position) }
+        case .live(let reader):
+            guard let connection = hub.connection(reader) else { return }
+            guard connection.cursor == hub.feed.position else {
+                // It did not take all of its replay.
+                self.setAside(connection)
+                return
+            }
+            if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
+            connection.phase = .live
+        case .refuse(let reader):
+            guard let connection = hub.connection(reader) else { return }
+            self.edge.metrics.refused.add(1, ordering: .relaxed)
+            self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())
+        }
+    }
+
+    private func resync(_ connection: StreamConnection, _ hub: UserHub, _ position: StreamPosition) {
+        self.edge.metrics.resyncs.add(1, ordering: .relaxed)
+        let answer = hub.answer?.answer
+        connection.filter?.start(customers: answer?.customers ?? "{}", replayed: [], unreadBefore: nil)
+        let whole = hub.counts(at: position)
+        var bytes: [UInt8] = []
+        StreamFrame.appendResync(position: position, unread: (connection.filter?.shown(whole) ?? whole).unread, to: &bytes)
+        connection.write(ByteBuffer(bytes: bytes))
+        connection.cursor = position
+    }
+
+    private func gapTimerFired(_ hub: UserHub) {
+        guard !hub.isGone else { return }
+        self.input(hub) { $0.gapTimerFired(&$1) }
+    }
+
+    private func readCompleted(_ hub: UserHub, asked: StreamPosition?, _ result: Result<FeedAnswer, StoreError>) {
+        guard !hub.isGone else { return }
+        switch result {
+        case .failure:
+            self.input(hub) { $0.readFailed(&$1) }
+        case .success(let answer):
+            hub.answer = (asked, answer)
+            self.prepareFilters(hub, answer)
+            if let position = hub.feed.position, answer.head.epoch == position.epoch, answer.head.seq > position.seq {
+                self.edge.metrics.gapRepairs.add(1, ordering: .relaxed)
+            }
+            let entries = answer.changes?.map { UserFeed.Entry(seq: $0.seq, item: StreamItem($0, epoch: answer.head.epoch)) }
+            self.input(hub) { $0.readDone(.init(head: answer.head, entries: asked == nil ? nil : entries), &$1) }
+            hub.answer = nil
+        }
+    }
+
+    /// Streams with a filter that are about to be brought up to date start from the counts at their point.
+    private func prepareFilters(_ hub: UserHub, _ answer: FeedAnswer) {
+        for connection in hub.connections where connection.filter != nil && (connection.phase == .joining || connection.phase == .behind) {
+            let point: StreamPosition? =
+                if connection.phase == .behind { connection.cursor } else if case .after(let point) = connection.resume { point } else { nil }
+            guard let point, point.epoch == answer.head.epoch, point.seq < answer.head.seq, let changes = answer.changes else {
+                connection.filter!.start(customers: answer.customers, replayed: [], unreadBefore: nil)
+                continue
+            }
+            connection.filter!.start(
+                customers: answer.customers, replayed: changes.drop { $0.seq <= point.seq }, unreadBefore: hub.counts(at: point))
+        }
+    }
+
+    private func writeHead(_ connection: StreamConnection) {
+        guard let head = connection.head else { return }
+        connection.head = nil
+        connection.write(head)
+    }
+
+    // MARK: Slow readers
+
+    func writabilityChanged(_ connection: StreamConnection, isWritable: Bool) {
+        self.eventLoop.assertInEventLoop()
+        // That it became full is noticed after the next write.
+        guard isWritable, connection.isBlocked else { return }
+        connection.isBlocked = false
+        if connection.phase == .behind { self.input(connection.user) { $0.rejoin(connection.id, after: connection.cursor, &$1) } }
+    }
+
+    /// Writes what follows the reader's cursor, for as long as it takes it.
+    private func replay(_ entries: [UserFeed.Entry], epoch: Int64, to connection: StreamConnection) {
+        var written = 0
+        for entry in entries where connection.cursor.epoch == epoch && entry.seq == connection.cursor.seq + 1 {
+            if !connection.takesMore() { break }
+            connection.write(entry.item, at: StreamPosition(epoch: epoch, seq: entry.seq))
+            written += 1
+        }
+        self.edge.metrics.delivered.add(written, ordering: .relaxed)
+    }
+
+    private func setAsideUnwritable(_ hub: UserHub) {
+        for connection in hub.connections where connection.phase == .live && !connection.takesMore() { self.setAside(connection) }
+    }
+
+    /// Nothing more is written to it until it has read what it has: it is a cursor.
+    private func setAside(_ connection: StreamConnection) {
+        if connection.phase != .behind { self.edge.metrics.lagging.add(1, ordering: .relaxed) }
+        connection.phase = .behind
+        connection.isBlocked = true
+        connection.blockedSince = self.now
+        if connection.channel?.isWritable == true {
+            // It read in between.
+            self.eventLoop.execute { self.writabilityChanged(connection, isWritable: true) }
+        }
+    }
+
+    private func flush() {
+        let dirty = self.dirty
+        self.dirty.removeAll(keepingCapacity: true)
+        for connection in dirty {
+            connection.isDirty = false
+            connection.channel?.flush()
+        }
+        if self.dirty.capacity > 4096 { self.dirty = [] }
+    }
+
+    // MARK: Time
+
+    private func ticked() {
+        self.now = Timestamp.now().seconds
+        for connection in self.wheel.advance(to: self.now) where connection.phase != .closed {
+            self.look(at: connection)
+        }
+        self.flush()
+    }
+
+    /// What time asks of this stream; then its next moment.
+    private func look(at connection: StreamConnection) {
+        let configuration = self.edge.configuration
+        if connection.isBlocked, self.now - connection.blockedSince >= configuration.stalledSeconds {
+            self.edge.metrics.stalled.add(1, ordering: .relaxed)
+            self.close(connection, .stalled, retry: EdgeConfiguration.retryMilliseconds())
+            return
+        }
+        if self.now >= connection.expiresAt {
+            self.close(connection, .tokenExpired, retry: EdgeConfiguration.retryMilliseconds())
+            return
+        }
+        let warning = connection.expiresAt - configuration.authExpiringSeconds
+        if connection.head == nil, !connection.isBlocked {
+            if self.now >= warning, !connection.warnedOfExpiry {
+                connection.warnedOfExpiry = true
+                var bytes: [UInt8] = []
+                StreamFrame.appendAuthExpiring(
+                    expiresAt: Timestamp(seconds: connection.expiresAt), connection: connection.id.description, to: &bytes)
+                connection.write(ByteBuffer(bytes: bytes))
+            }
+            if self.now - connection.lastWrite >= configuration.pingSeconds {
+                connection.write(self.edge.ping)
+                if connection.phase == .live, !connection.takesMore() { self.setAside(connection) }
+            }
+        }
+        var next = connection.lastWrite + configuration.pingSeconds
+        next = min(next, connection.expiresAt)
+        if !connection.warnedOfExpiry { next = min(next, warning) }
+        if connection.isBlocked { next = min(connection.blockedSince + configuration.stalledSeconds, connection.expiresAt) }
+        self.wheel.schedule(connection, at: max(next, self.now + 1), now: self.now)
+    }
+}

@@ -1,0 +1,21 @@
+public import NotificationBus
+public import Synchronization
+
+/// What an edge counts.
+public final class EdgeMetrics: Sendable {
+    public let connections = Atomic<Int>(0)
+    public let lagging = Atomic<Int>(0)
+    public let delivered = Atomic<Int>(0)
+    public let gapRepairs = Atomic<Int>(0)
+    public let resyncs = Atomic<Int>(0)
+    public let unpublished = Atomic<Int>(0)
+    public let refused = Atomic<Int>(0)
+    public let evicted = Atomic<Int>(0)
+    public let stalled = Atomic<Int>(0)
+    public let malformed = Atomic<Int>(0)
+    public let opened = Atomic<Int>(0)
+    /// From commit to the write on the socket.
+    public let fanout = Histogram()
+
+    public init() {}
+}

@@ -1,0 +1,235 @@
+import NIOCore
+import NIOHTTP1
+
+/// A request on its way in.
+struct IncomingRequest: Sendable {
+    var head: HTTPRequestHead
+    var target: GatewayRoutes.Target
+    var path: CanonicalPath
+    var query: String
+    var bodyLimit: Int
+    var body = ByteBuffer()
+}
+
+/// What one HTTP/1 connection is doing (RFC 9112): one request at a time, from its head to the end of its answer. No I/O: inputs are
+/// methods, what has to be done comes back.
+struct ConnectionMachine {
+    struct Timeouts {
+        var head: TimeAmount
+        var body: TimeAmount
+        var idle: TimeAmount
+        var linger: TimeAmount
+    }
+
+    private enum State {
+        /// Between requests. `partial`: some of a head is here.
+        case idle(since: NIODeadline, partial: Bool)
+        case receiving(IncomingRequest, since: NIODeadline)
+        case answering(keepAlive: Bool)
+        /// The last answer is written; what still comes is dropped until the client closes.
+        case lingering(since: NIODeadline)
+        /// The connection belongs to a stream.
+        case taken
+        case closed
+    }
+
+    enum Action {
+        case none
+        case sendContinue
+        /// The request is whole: answer it, then call `answered`.
+        case answer(IncomingRequest)
+        case takeOver(IncomingRequest, any StreamRoute)
+        /// Answer with this, as the last on this connection, then call `answered`.
+        case refuse(Problem, HTTPRequestHead?)
+        /// Close the output and wait for the client.
+        case linger
+        case close
+    }
+
+    private var state: State
+    private let timeouts: Timeouts
+    private(set) var isDraining = false
+    /// Whether what was read since the last `readComplete` made at least one part.
+    private var progressed = false
+
+    init(timeouts: Timeouts, now: NIODeadline) {
+        self.timeouts = timeouts
+        self.state = .idle(since: now, partial: false)
+    }
+
+    /// Whether the answer being written is the last one.
+    var closesAfterAnswer: Bool {
+        if case .answering(let keepAlive) = self.state { return !keepAlive || self.isDraining }
+        return true
+    }
+
+    mutating func head(_ request: IncomingRequest, now: NIODeadline) -> Action {
+        self.progressed = true
+        switch self.state {
+        case .idle:
+            let head = request.head
+            if let problem = Self.check(head, bodyLimit: request.bodyLimit) {
+                self.state = .answering(keepAlive: false)
+                return .refuse(problem, head)
+            }
+            guard let expectation = head.headers.first(name: "expect") else {
+                self.state = .receiving(request, since: now)
+                return .none
+            }
+            guard expectation.lowercased() == "100-continue" else {
+                self.state = .answering(keepAlive: false)
+                return .refuse(Problem(.expectationFailed, "invalid_body", "Only 100-continue can be expected."), head)
+            }
+            if case .problem(let problem) = request.target {
+                // The body is not wanted, and whether it comes all the same is not known.
+                self.state = .answering(keepAlive: false)
+                return .refuse(problem, head)
+            }
+            self.state = .receiving(request, since: now)
+            return head.version.minor >= 1 ? .sendContinue : .none
+        case .receiving, .answering:
+            preconditionFailure("a head while a request is being received or answered: the pipeline handler holds it back")
+        case .lingering, .taken, .closed:
+            return .none
+        }
+    }
+
+    mutating func body(_ part: ByteBuffer) -> Action {
+        self.progressed = true
+        switch self.state {
+        case .receiving(var request, let since):
+            self.state = .closed
+            if request.body.readableBytes + part.readableBytes > request.bodyLimit {
+                self.state = .answering(keepAlive: false)
+                return .refuse(.tooLarge(limit: request.bodyLimit), request.head)
+            }
+            if request.body.readableBytes == 0 { request.body = part } else { request.body.writeImmutableBuffer(part) }
+            self.state = .receiving(request, since: since)
+            return .none
+        case .idle:
+            preconditionFailure("a body without a head")
+        case .answering, .lingering, .taken, .closed:
+            // The rest of a request that was refused before its end.
+            return .none
+        }
+    }
+
+    mutating func end() -> Action {
+        self.progressed = true
+        switch self.state {
+        case .receiving(let request, _):
+            if case .stream(let route) = request.target {
+                self.state = .taken
+                return .takeOver(request, route)
+            }
+            self.state = .answering(keepAlive: request.head.isKeepAlive)
+            return .answer(request)
+        case .idle:
+            preconditionFailure("the end of a request without a head")
+        case .answering, .lingering, .taken, .closed:
+            return .none
+        }
+    }
+
+    /// What came is not HTTP.
+    mutating func malformed(_ problem: Problem) -> Action {
+        switch self.state {
+        case .idle:
+            self.state = .answering(keepAlive: false)
+            return .refuse(problem, nil)
+        case .receiving(let request, _):
+            self.state = .answering(keepAlive: false)
+            return .refuse(problem, request.head)
+        case .answering, .lingering:
+            self.state = .closed
+            return .close
+        case .taken, .closed:
+            return .none
+        }
+    }
+
+    /// All bytes that were there are read.
+    mutating func readComplete(now: NIODeadline) {
+        defer { self.progressed = false }
+        if case .idle(_, partial: false) = self.state, !self.progressed { self.state = .idle(since: now, partial: true) }
+    }
+
+    /// The answer is written.
+    mutating func answered(now: NIODeadline) -> Action {
+        switch self.state {
+        case .answering(let keepAlive):
+            if keepAlive, !self.isDraining {
+                self.state = .idle(since: now, partial: false)
+                return .none
+            }
+            self.state = .lingering(since: now)
+            return .linger
+        case .closed:
+            return .none
+        case .idle, .receiving, .lingering, .taken:
+            preconditionFailure("an answer to no request")
+        }
+    }
+
+    mutating func tick(now: NIODeadline) -> Action {
+        switch self.state {
+        case .idle(let since, let partial):
+            if partial {
+                if now - since < self.timeouts.head { return .none }
+                self.state = .answering(keepAlive: false)
+                return .refuse(.slow, nil)
+            }
+            if now - since < self.timeouts.idle { return .none }
+            self.state = .closed
+            return .close
+        case .receiving(let request, let since):
+            if now - since < self.timeouts.body { return .none }
+            self.state = .answering(keepAlive: false)
+            return .refuse(.slow, request.head)
+        case .lingering(let since):
+            if now - since < self.timeouts.linger { return .none }
+            self.state = .closed
+            return .close
+        case .answering, .taken, .closed:
+            return .none
+        }
+    }
+
+    /// No further requests.
+    mutating func drain() -> Action {
+        self.isDraining = true
+        switch self.state {
+        case .idle(_, partial: false):
+            self.state = .closed
+            return .close
+        case .idle, .receiving, .answering, .lingering, .taken, .closed:
+            return .none
+        }
+    }
+
+    /// The answer's end is the connection's end.
+    mutating func closeAfterAnswer() {
+        if case .answering = self.state { self.state = .answering(keepAlive: false) }
+    }
+
+    mutating func inactive() {
+        self.state = .closed
+    }
+
+    var isClosed: Bool {
+        if case .closed = self.state { return true }
+        return false
+    }
+
+    private static func check(_ head: HTTPRequestHead, bodyLimit: Int) -> Problem? {
+        let hosts = head.headers["host"].count
+        if hosts > 1 || (hosts == 0 && head.version.minor >= 1) { return .malformed("A request has one header Host.") }
+        if let length = head.headers.first(name: "content-length"), Int(length).map({ $0 > bodyLimit }) ?? true { return .tooLarge(limit: bodyLimit) }
+        return nil
+    }
+}
+
+extension Problem {
+    static let slow = Problem(.requestTimeout, "request_timeout", "The request took too long to arrive.")
+    static func malformed(_ detail: String) -> Problem { Problem(.badRequest, "invalid_request", detail) }
+}

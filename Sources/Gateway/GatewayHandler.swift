@@ -1,0 +1,405 @@
+import Hummingbird
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOHTTPTypesHTTP1
+import NotificationCore
+
+/// What all connections of a listener share.
+struct GatewayShared: Sendable {
+    var configuration: GatewayConfiguration
+    var routes: GatewayRoutes
+    var logger: Logger
+}
+
+/// One HTTP connection: performs what its ``ConnectionMachine`` says. Bound to its event loop.
+final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    /// The HTTP handlers, which go when a stream takes the connection.
+    struct Codec {
+        var decoder: ByteToMessageHandler<HTTPRequestDecoder>
+        var encoder: HTTPResponseEncoder
+        var pipeline: HTTPServerPipelineHandler
+    }
+
+    /// The answer that is being written.
+    struct Exchange: Sendable {
+        var version: HTTPVersion
+        var isHead: Bool
+        var requestID: String
+        var headers: HTTPHeaders
+    }
+
+    /// Past this depth of requests that were pipelined and answered at once, the next answer waits for the loop: else a client could
+    /// have the stack grow with each of them.
+    private static let depthBound = 8
+
+    private let shared: GatewayShared
+    private let connections: LoopConnections
+    private let isExcess: Bool
+    private var codec: Codec?
+    private var machine: ConnectionMachine
+    private var context: ChannelHandlerContext?
+    private var exchange: Exchange?
+    private var task: Task<Void, Never>?
+    private var depth = 0
+    /// Of the connection's peer; nil until it is first needed.
+    private var peer: String?
+
+    init(shared: GatewayShared, connections: LoopConnections, codec: Codec, isExcess: Bool) {
+        self.shared = shared
+        self.connections = connections
+        self.codec = codec
+        self.isExcess = isExcess
+        let configuration = shared.configuration
+        self.machine = ConnectionMachine(
+            timeouts: ConnectionMachine.Timeouts(
+                head: configuration.headTimeout, body: configuration.bodyTimeout, idle: configuration.idleTimeout,
+                linger: configuration.lingerTimeout),
+            now: connections.now)
+    }
+
+    // MARK: Inputs
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        self.connections.add(self)
+        if self.connections.isDraining { _ = self.machine.drain() }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.connections.remove(self)
+        self.codec = nil
+        self.context = nil
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.machine.inactive()
+        self.connections.remove(self)
+        self.task?.cancel()
+        self.task = nil
+        context.fireChannelInactive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.depth += 1
+        defer { self.depth -= 1 }
+        switch Self.unwrapInboundIn(data) {
+        case .head(let head):
+            let incoming = self.resolve(head)
+            self.run(self.machine.head(incoming, now: self.connections.now))
+        case .body(let part):
+            self.run(self.machine.body(part))
+        case .end:
+            self.run(self.machine.end())
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        self.machine.readComplete(now: self.connections.now)
+        context.fireChannelReadComplete()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard let parser = error as? HTTPParserError else {
+            // Resets and the like: the peer is gone.
+            self.shared.logger.debug("connection failed", metadata: ["error": "\(error)"])
+            context.close(promise: nil)
+            return
+        }
+        switch parser {
+        case .headerOverflow:
+            let limit = self.shared.configuration.headerLimit
+            self.run(
+                self.machine.malformed(
+                    Problem(.requestHeaderFieldsTooLarge, "too_large", "The request line and headers may have at most \(limit) bytes.")))
+        case .invalidEOFState, .closedConnection:
+            context.close(promise: nil)
+        default:
+            self.run(self.machine.malformed(.malformed("This is not HTTP/1.1 (RFC 9112).")))
+        }
+    }
+
+    func tick() { self.run(self.machine.tick(now: self.connections.now)) }
+    func drain() { self.run(self.machine.drain()) }
+    func close() { self.context?.close(promise: nil) }
+
+    private func resolve(_ head: HTTPRequestHead) -> IncomingRequest {
+        let configuration = self.shared.configuration
+        guard head.method != .CONNECT, let target = RequestTarget(head.uri) else {
+            let problem = Problem.malformed("The request's target is not a path.")
+            return IncomingRequest(head: head, target: .problem(problem), path: CanonicalPath("/"), query: "", bodyLimit: configuration.bodyLimit)
+        }
+        let path = CanonicalPath(target.path)
+        let (found, publishes) = self.shared.routes.resolve(head.method, path.text)
+        return IncomingRequest(
+            head: head, target: self.isExcess ? Self.excess(found) : found, path: path, query: target.query,
+            bodyLimit: publishes ? configuration.publishBodyLimit : configuration.bodyLimit)
+    }
+
+    /// Streams are refused by an answer that has the browser come back: anything but 200 would have EventSource give up.
+    private static func excess(_ target: GatewayRoutes.Target) -> GatewayRoutes.Target {
+        if case .stream = target { return .plain(ComeBackLater()) }
+        return .problem(.unavailable("This node has as many connections as it can hold; try again."))
+    }
+
+    // MARK: Actions
+
+    private func run(_ action: ConnectionMachine.Action) {
+        guard let context = self.context else { return }
+        switch action {
+        case .none:
+            break
+        case .sendContinue:
+            context.writeAndFlush(Self.wrapOutboundOut(.head(HTTPResponseHead(version: .http1_1, status: .continue))), promise: nil)
+        case .answer(let incoming):
+            self.answer(incoming, context)
+        case .takeOver(let incoming, let route):
+            self.takeOver(incoming, route, context)
+        case .refuse(let problem, let head):
+            let exchange = self.begin(head, context)
+            self.write(problem.response(instance: exchange.requestID))
+        case .linger:
+            context.close(mode: .output, promise: nil)
+        case .close:
+            context.close(promise: nil)
+        }
+    }
+
+    private func begin(_ head: HTTPRequestHead?, _ context: ChannelHandlerContext) -> Exchange {
+        let exchange = Exchange(
+            version: head?.version ?? .http1_1, isHead: head?.method == .HEAD, requestID: Self.requestID(head),
+            headers: head.map { self.shared.routes.origins.responseHeaders(for: $0.headers) } ?? HTTPHeaders())
+        self.exchange = exchange
+        return exchange
+    }
+
+    private func request(_ incoming: IncomingRequest, id: String, _ context: ChannelHandlerContext) -> GatewayRequest {
+        GatewayRequest(
+            head: incoming.head, path: incoming.path.stripped, query: Query(incoming.query), body: incoming.body, requestID: id,
+            remoteAddress: self.remoteAddress(incoming.head, context))
+    }
+
+    private func answer(_ incoming: IncomingRequest, _ context: ChannelHandlerContext) {
+        let exchange = self.begin(incoming.head, context)
+        switch incoming.target {
+        case .plain(let route):
+            let request = self.request(incoming, id: exchange.requestID, context)
+            self.connections.requestStarted()
+            route.respond(to: request, on: context.eventLoop).hop(to: context.eventLoop).assumeIsolated().whenComplete { result in
+                self.connections.requestEnded()
+                switch result {
+                case .success(let response): self.write(response)
+                case .failure(let error): self.write(self.response(error, exchange.requestID))
+                }
+            }
+        case .fallback(let responder):
+            self.respond(incoming, responder, self.request(incoming, id: exchange.requestID, context), context)
+        case .preflight:
+            self.write(Preflight.response(to: incoming.head.headers))
+        case .problem(let problem):
+            self.write(problem.response(instance: exchange.requestID))
+        case .stream:
+            preconditionFailure("streams take the connection over")
+        }
+    }
+
+    private func response(_ error: any Error, _ requestID: String) -> GatewayResponse {
+        let problem = Problem(caught: error, failure: "internal_error")
+        if problem.status.code >= 500, !(error is Problem) {
+            self.shared.logger.error("request failed", metadata: ["error": "\(error)", "request_id": "\(requestID)"])
+        }
+        return problem.response(instance: requestID)
+    }
+
+    // MARK: Whole answers
+
+    private func write(_ response: GatewayResponse) {
+        guard let context = self.context, !self.machine.isClosed else { return }
+        if self.depth > Self.depthBound {
+            context.eventLoop.assumeIsolated().execute {
+                // On a fresh stack.
+                let depth = self.depth
+                self.depth = 0
+                self.write(response)
+                self.depth = depth
+            }
+            return
+        }
+        guard let exchange = self.exchange else { return }
+        self.writeHead(status: response.status, headers: response.headers, length: response.body.readableBytes, exchange, context)
+        if !exchange.isHead, response.status.mayHaveResponseBody, response.body.readableBytes > 0 {
+            context.write(Self.wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
+        }
+        self.finish(context)
+    }
+
+    /// - Parameter length: nil: not known; the body is chunked, or ends with the connection.
+    private func writeHead(
+        status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?, _ exchange: Exchange, _ context: ChannelHandlerContext
+    ) {
+        var headers = headers
+        if status.mayHaveResponseBody {
+            if let length { headers.replaceOrAdd(name: "content-length", value: String(length)) }
+        } else {
+            headers.remove(name: "content-length")
+        }
+        headers.add(contentsOf: exchange.headers)
+        headers.add(name: "x-request-id", value: exchange.requestID)
+        headers.add(name: "date", value: self.connections.date)
+        if self.machine.closesAfterAnswer {
+            headers.replaceOrAdd(name: "connection", value: "close")
+        } else if exchange.version.minor == 0 {
+            headers.replaceOrAdd(name: "connection", value: "keep-alive")
+        }
+        let version = HTTPVersion(major: 1, minor: min(1, exchange.version.minor))
+        context.write(Self.wrapOutboundOut(.head(HTTPResponseHead(version: version, status: status, headers: headers))), promise: nil)
+    }
+
+    private func finish(_ context: ChannelHandlerContext) {
+        self.exchange = nil
+        self.task = nil
+        // First the machine: the pipeline handler delivers the next request from within the write of the end.
+        let action = self.machine.answered(now: self.connections.now)
+        context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: nil)
+        self.run(action)
+    }
+
+    // MARK: Hummingbird's routes
+
+    private func respond(
+        _ incoming: IncomingRequest, _ responder: any HTTPResponder<CarillonRequestContext>, _ request: GatewayRequest, _ context: ChannelHandlerContext
+    ) {
+        var head = incoming.head
+        head.uri = incoming.query.isEmpty ? incoming.path.text : incoming.path.text + "?" + incoming.query
+        // The router knows GET; the answer's body is left away here.
+        if head.method == .HEAD { head.method = .GET }
+        guard let converted = try? HTTPRequest(head, secure: false, splitCookie: false) else {
+            self.write(Problem.malformed("The method or a header cannot be.").response(instance: request.requestID))
+            return
+        }
+        let requestContext = CarillonRequestContext(source: CarillonRequestContext.Source(logger: self.shared.logger, request: request))
+        let hummingbirdRequest = Request(head: converted, body: RequestBody(buffer: incoming.body))
+        let sink = ResponseSink(handler: NIOLoopBound(self, eventLoop: context.eventLoop), eventLoop: context.eventLoop)
+        let methods = self.shared.routes.methods(of: incoming.path.text)
+        self.connections.requestStarted()
+        self.task = Task { await sink.run(responder, hummingbirdRequest, requestContext, otherMethods: methods) }
+    }
+
+    /// The whole answer of a route.
+    func taskAnswered(_ response: GatewayResponse) {
+        self.connections.requestEnded()
+        self.write(response)
+    }
+
+    func taskFailed(_ error: any Error, headWritten: Bool) {
+        self.connections.requestEnded()
+        guard let exchange = self.exchange, !self.machine.isClosed else { return }
+        if headWritten {
+            // Half an answer must not look like a whole one.
+            self.shared.logger.error("answer broke off", metadata: ["error": "\(error)", "request_id": "\(exchange.requestID)"])
+            self.context?.close(promise: nil)
+        } else {
+            self.write(self.response(error, exchange.requestID))
+        }
+    }
+
+    func taskWriteHead(status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?) throws {
+        guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else { throw ChannelError.ioOnClosedChannel }
+        if length == nil, exchange.isHead || exchange.version.minor == 0 { self.machine.closeAfterAnswer() }
+        self.writeHead(status: status, headers: headers, length: length, exchange, context)
+    }
+
+    func taskWrite(_ part: ByteBuffer) -> EventLoopFuture<Void> {
+        guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else {
+            return self.connections.eventLoop.makeFailedFuture(ChannelError.ioOnClosedChannel)
+        }
+        if exchange.isHead { return context.eventLoop.makeSucceededVoidFuture() }
+        return context.writeAndFlush(Self.wrapOutboundOut(.body(.byteBuffer(part))))
+    }
+
+    func taskFinish() {
+        self.connections.requestEnded()
+        guard let context = self.context, self.exchange != nil, !self.machine.isClosed else { return }
+        self.finish(context)
+    }
+
+    // MARK: Streams
+
+    private func takeOver(_ incoming: IncomingRequest, _ route: any StreamRoute, _ context: ChannelHandlerContext) {
+        guard let codec = self.codec else { return }
+        let request = self.request(incoming, id: Self.requestID(incoming.head), context)
+        let channel = context.channel
+        let pipeline = context.pipeline.syncOperations
+        self.connections.remove(self)
+        self.codec = nil
+        // From the front: what the pipeline handler and the decoder still hold comes here, where it is dropped. The decoder goes a tick
+        // later than asked, this handler after it.
+        pipeline.removeHandler(codec.pipeline, promise: nil)
+        pipeline.removeHandler(codec.encoder, promise: nil)
+        let removed = context.eventLoop.makePromise(of: Void.self)
+        removed.futureResult.assumeIsolated().whenComplete { _ in
+            guard channel.isActive else { return }
+            pipeline.removeHandler(self, promise: nil)
+            route.open(request, on: channel)
+        }
+        pipeline.removeHandler(codec.decoder, promise: removed)
+    }
+
+    // MARK: Who asks
+
+    private static func requestID(_ head: HTTPRequestHead?) -> String {
+        guard let id = head?.headers.first(name: "x-request-id"), (1...64).contains(id.utf8.count), id.utf8.allSatisfy(Self.isPlain) else {
+            return NotificationID.make().description
+        }
+        return id
+    }
+
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+            UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+            true
+        default: false
+        }
+    }
+
+    private func remoteAddress(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) -> String {
+        let peer = self.peer ?? context.remoteAddress?.ipAddress ?? "unknown"
+        self.peer = peer
+        guard peer.hasPrefix("127.") || peer == "::1" || peer.hasPrefix("::ffff:127."), let last = head.headers["x-forwarded-for"].last else { return peer }
+        let address = last.split(separator: ",").last.map { $0.filter { $0 != " " } } ?? ""
+        // Only an address may get into logs and limits by this way.
+        return (try? SocketAddress(ipAddress: address, port: 0)) == nil ? peer : address
+    }
+}
+
+/// For a stream that finds no room.
+private struct ComeBackLater: PlainRoute {
+    func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
+        let retry = ByteBuffer(string: "retry: \(Int.random(in: 500...2500))\n\n")
+        return eventLoop.makeSucceededFuture(
+            GatewayResponse(
+                status: .ok,
+                headers: ["content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache, no-transform", "connection": "close"],
+                body: retry))
+    }
+}
+
+/// CORS preflight (Fetch standard, 3.2.2).
+private enum Preflight {
+    /// The headers that say whose page may call are added to all answers.
+    static func response(to headers: HTTPHeaders) -> GatewayResponse {
+        let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        guard headers.contains(name: "access-control-request-method") else { return GatewayResponse(status: .noContent, headers: ["allow": methods]) }
+        return GatewayResponse(
+            status: .noContent,
+            headers: [
+                "access-control-allow-methods": methods,
+                "access-control-allow-headers": "authorization, content-type, last-event-id, idempotency-key, x-api-key, x-request-id, cache-control",
+                "access-control-max-age": "600",
+            ])
+    }
+}

@@ -1,0 +1,84 @@
+public import Hummingbird
+public import NIOHTTP1
+
+/// What a node answers: the hot routes by exact path, the streams, and Hummingbird's router for the rest.
+///
+/// Paths are canonical: `/v1/internal/notify`, `/health/live`. What clients send with `/api/v1` or `/api` is brought to that form first.
+public struct GatewayRoutes: Sendable {
+    struct Plain: Sendable {
+        var method: HTTPMethod
+        var route: any PlainRoute
+        var publishes: Bool
+    }
+
+    /// Who answers a request.
+    enum Target: Sendable {
+        case plain(any PlainRoute)
+        case stream(any StreamRoute)
+        case fallback(any HTTPResponder<CarillonRequestContext>)
+        case preflight
+        case problem(Problem)
+    }
+
+    public var origins: Origins
+    /// The role that this node would need to answer that method and canonical path; nil when it can. Asked before anything else.
+    public var wrongRole: @Sendable (HTTPMethod, String) -> String?
+    /// Sees canonical paths only. Of what it throws, ``Problem`` is answered as such.
+    public var fallback: (any HTTPResponder<CarillonRequestContext>)?
+    private var plain: [String: [Plain]] = [:]
+    private var streams: [String: any StreamRoute] = [:]
+
+    public init(
+        origins: Origins, wrongRole: @escaping @Sendable (HTTPMethod, String) -> String? = { _, _ in nil },
+        fallback: (any HTTPResponder<CarillonRequestContext>)? = nil
+    ) {
+        self.origins = origins
+        self.wrongRole = wrongRole
+        self.fallback = fallback
+    }
+
+    /// A router for ``fallback`` whose routes' errors are answered as problems.
+    public static func makeRouter() -> Router<CarillonRequestContext> {
+        let router = Router(context: CarillonRequestContext.self)
+        router.add(middleware: ProblemMiddleware())
+        return router
+    }
+
+    /// A route for `GET` answers `HEAD` as well.
+    ///
+    /// - Parameter publishes: its bodies may be as large as ``GatewayConfiguration/publishBodyLimit``.
+    public mutating func add(_ method: HTTPMethod, _ path: String, _ route: any PlainRoute, publishes: Bool = false) {
+        self.plain[path, default: []].append(Plain(method: method, route: route, publishes: publishes))
+    }
+
+    /// Takes over the connections of `GET` requests for that path.
+    public mutating func add(stream path: String, _ route: any StreamRoute) {
+        self.streams[path] = route
+    }
+
+    /// For what Hummingbird does not know and is not found: the methods that the path has here.
+    func methods(of path: String) -> [HTTPMethod] {
+        var methods = (self.plain[path] ?? []).map(\.method)
+        if self.streams[path] != nil { methods.append(.GET) }
+        if methods.contains(.GET) { methods.append(.HEAD) }
+        return methods
+    }
+
+    func resolve(_ method: HTTPMethod, _ path: String) -> (target: Target, publishes: Bool) {
+        if method == .OPTIONS { return (.preflight, false) }
+        if let role = self.wrongRole(method, path) { return (.problem(.wrongRole(role)), false) }
+        let asked = method == .HEAD ? .GET : method
+        if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes) }
+        if method == .GET, let stream = self.streams[path] { return (.stream(stream), false) }
+        if let fallback { return (.fallback(fallback), false) }
+        let methods = self.methods(of: path)
+        return (.problem(methods.isEmpty ? .notFound : .methodNotAllowed(methods)), false)
+    }
+}
+
+extension Problem {
+    static func methodNotAllowed(_ methods: [HTTPMethod]) -> Problem {
+        let allowed = methods.map(\.rawValue).joined(separator: ", ")
+        return Problem(.methodNotAllowed, "method_not_allowed", "This path answers \(allowed).", headers: ["allow": allowed])
+    }
+}

@@ -1,0 +1,83 @@
+public import NotificationCore
+public import NotificationStore
+public import RedisClient
+public import NIOCore
+import Synchronization
+
+/// Copies of users' heads in Redis: they serve the badge. A copy carries its position and never moves backwards; every write refreshes it,
+/// and it ends by itself, so that what was written while Redis was away for long is not remembered wrongly.
+public final class CountCopies: Sendable {
+    /// Shorter than commits are remembered: a copy that missed its refresh is either repaired by the tail or gone.
+    static let lifetimeSeconds: Int64 = 300
+
+    private let redis: RedisClient
+    private let names: RedisNames
+    private let drifts = Atomic<Int>(0)
+
+    public init(redis: RedisClient, names: RedisNames) {
+        self.redis = redis
+        self.names = names
+    }
+
+    /// Same position, other counts: must stay 0.
+    public var drift: Int { self.drifts.load(ordering: .relaxed) }
+
+    private static let script = RedisScript(
+        """
+        local old = redis.call('GET', KEYS[1])
+        if old then
+            local epoch, seq, rest = string.match(old, '^(%d+) (%d+) (.*)$')
+            epoch, seq = tonumber(epoch), tonumber(seq)
+            local e, s = tonumber(ARGV[1]), tonumber(ARGV[2])
+            if epoch == e and seq == s and rest ~= ARGV[3] then
+                redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
+                return -1
+            end
+            if epoch > e or (epoch == e and seq >= s) then return 0 end
+        end
+        redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
+        return 1
+        """)
+
+    public func write(_ heads: [(user: UserID, head: InboxHead)]) -> EventLoopFuture<Void> {
+        let calls = heads.map { user, head in
+            (
+                keys: [self.names.counts(user)],
+                arguments: [
+                    RedisArgument.integer(head.position.epoch), .integer(head.position.seq), .string("\(head.unread) \(head.unseen) \(head.counts)"),
+                    .integer(Self.lifetimeSeconds),
+                ]
+            )
+        }
+        return self.redis.run(Self.script, calls: calls).map { answers in
+            for answer in answers where answer.int == -1 { self.drifts.add(1, ordering: .relaxed) }
+        }
+    }
+
+    /// Nil when there is none that is good in this epoch.
+    public func read(_ user: UserID, epoch: Int64) -> EventLoopFuture<InboxHead?> {
+        self.redis.send(RedisCommand("GET", .string(self.names.counts(user)))).map { value in
+            guard let text = value.string, let head = Self.parse(text), head.position.epoch >= epoch else { return nil }
+            return head
+        }
+    }
+
+    /// The positions of these users' copies; nil where there is none.
+    public func positions(_ users: [UserID]) -> EventLoopFuture<[StreamPosition?]> {
+        self.redis.pipeline(users.map { RedisCommand("GETRANGE", .string(self.names.counts($0)), 0, 40) }).map { values in
+            values.map { value in
+                guard let parts = value.string?.split(separator: " ", maxSplits: 2), parts.count >= 2, let epoch = Int64(parts[0]),
+                    let seq = Int64(parts[1])
+                else { return nil }
+                return StreamPosition(epoch: epoch, seq: seq)
+            }
+        }
+    }
+
+    static func parse(_ text: String) -> InboxHead? {
+        let parts = text.split(separator: " ", maxSplits: 4, omittingEmptySubsequences: false)
+        guard parts.count == 5, let epoch = Int64(parts[0]), let seq = Int64(parts[1]), let unread = Int32(parts[2]), let unseen = Int32(parts[3])
+        else { return nil }
+        return InboxHead(position: StreamPosition(epoch: epoch, seq: seq), unread: unread, unseen: unseen, counts: String(parts[4]))
+    }
+}

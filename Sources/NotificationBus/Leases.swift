@@ -1,0 +1,272 @@
+public import Logging
+public import NIOCore
+public import NotificationCore
+public import RedisClient
+import Synchronization
+
+/// A connection's place in its user's limit.
+public struct Lease: Hashable, Sendable {
+    public var user: UserID
+    public var connection: NotificationID
+    /// When the stream was opened: the oldest is evicted.
+    public var openedAt: Timestamp
+
+    public init(user: UserID, connection: NotificationID, openedAt: Timestamp) {
+        self.user = user
+        self.connection = connection
+        self.openedAt = openedAt
+    }
+}
+
+public enum LeaseAnswer: Sendable {
+    case granted
+    /// Over the limit, and the mode is to refuse.
+    case refused
+    /// It is the automatic reconnect of a stream that was evicted a moment ago.
+    case evictedBefore
+}
+
+/// Connection limits that hold across the whole cluster. A user's leases are one sorted set; an edge renews nothing but its own heartbeat,
+/// and members of edges whose heartbeat stopped do not count.
+public final class Leases: Sendable {
+    public enum Mode: String, Sendable, CaseIterable { case evict, refuse }
+
+    /// An edge is dead when its heartbeat is this old.
+    static let deadMilliseconds: Int64 = 3000
+    static let lifetimeSeconds: Int64 = 3600
+    static let evictionMilliseconds: Int64 = 60_000
+
+    private struct State {
+        /// Edges whose heart beats, as of `asOf` (Redis' clock).
+        var alive: [String] = []
+        var asOf: Int64 = 0
+    }
+
+    /// This life of this edge: the time it began, and something random.
+    public let incarnation: String
+    private let redis: RedisClient
+    private let names: RedisNames
+    private let limit: Int
+    private let mode: Mode
+    private let logger: Logger
+    private let state = Mutex(State())
+    private let ungoverned = Atomic<Int>(0)
+
+    public init(redis: RedisClient, names: RedisNames, limit: Int, mode: Mode, logger: Logger) {
+        self.incarnation = "\(Timestamp.now().microseconds / 1000)-\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        self.redis = redis
+        self.names = names
+        self.limit = limit
+        self.mode = mode
+        self.logger = logger
+    }
+
+    /// Streams let in without a look at the limit, since Redis was away.
+    public var grantedWithoutRedis: Int { self.ungoverned.load(ordering: .relaxed) }
+
+    // ARGV: member, score, limit, mode, fingerprint, now, lifetime, cutoff, alive edges.
+    // A member's edge is dead when it is not among the living and began before they were looked up.
+    private static let acquire = RedisScript(
+        """
+        local now = tonumber(ARGV[6])
+        if ARGV[5] ~= '' then
+            local till = redis.call('ZSCORE', KEYS[2], ARGV[5])
+            if till and tonumber(till) > now then
+                redis.call('ZREM', KEYS[2], ARGV[5])
+                return {'evicted'}
+            end
+        end
+        local alive = {}
+        for i = 9, #ARGV do alive[ARGV[i]] = true end
+        local count, members = 0, redis.call('ZRANGE', KEYS[1], 0, -1)
+        local living = {}
+        for _, member in ipairs(members) do
+            local edge = string.match(member, '^([^/]+)/')
+            local began = tonumber(string.match(edge or '', '^(%d+)-')) or 0
+            if not alive[edge] and began < tonumber(ARGV[8]) then
+                redis.call('ZREM', KEYS[1], member)
+            elseif member ~= ARGV[1] then
+                count = count + 1
+                living[count] = member
+            end
+        end
+        local limit = tonumber(ARGV[3])
+        if count >= limit and ARGV[4] == 'refuse' then return {'refused'} end
+        redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+        redis.call('EXPIRE', KEYS[1], ARGV[7])
+        local answer = {'granted'}
+        local surplus = redis.call('ZCARD', KEYS[1]) - limit
+        if surplus > 0 then
+            for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, surplus - 1)) do
+                redis.call('ZREM', KEYS[1], member)
+                answer[#answer + 1] = member
+            end
+        end
+        return answer
+        """)
+
+    // ARGV: this edge. Answers the time and the living.
+    private static let heartbeat = RedisScript(
+        """
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        redis.call('ZADD', KEYS[1], now, ARGV[1])
+        redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 600000)
+        local answer = redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[2]), '+inf')
+        table.insert(answer, 1, tostring(now))
+        return answer
+        """)
+
+    /// Once a second. Answers when this edge knows who lives.
+    public func beat() -> EventLoopFuture<Void> {
+        self.redis.run(Self.heartbeat, keys: [self.names.edges], arguments: [.string(self.incarnation), .integer(Self.deadMilliseconds)]).map { value in
+            guard let values = value.array, let now = values.first?.int else { return }
+            self.state.withLock {
+                $0.alive = values.dropFirst().compactMap(\.string)
+                $0.asOf = now
+            }
+        }
+    }
+
+    private func call(_ lease: Lease, fingerprint: String, mode: Mode) -> (keys: [String], arguments: [RedisArgument]) {
+        let state = self.state.withLock { $0 }
+        let now = Timestamp.now().microseconds / 1000
+        var arguments: [RedisArgument] = [
+            .string("\(self.incarnation)/\(lease.connection)"), .integer(lease.openedAt.microseconds / 1000), .integer(Int64(self.limit)),
+            .string(mode.rawValue), .string(fingerprint), .integer(now), .integer(Self.lifetimeSeconds),
+            .integer(state.asOf - Self.deadMilliseconds),
+        ]
+        arguments.append(.string(self.incarnation))
+        arguments.append(contentsOf: state.alive.filter { $0 != self.incarnation }.map { .string($0) })
+        return ([self.names.leases(lease.user), self.names.evictions(lease.user)], arguments)
+    }
+
+    /// Takes a place. Who must go for it is told through its edge's control channel. With Redis away everyone is let in, and counted.
+    ///
+    /// - Parameter fingerprint: of an automatic reconnect: the same as ``evicted(_:fingerprint:)`` was told.
+    public func acquire(_ lease: Lease, fingerprint: String?) -> EventLoopFuture<LeaseAnswer> {
+        let call = self.call(lease, fingerprint: fingerprint ?? "", mode: self.mode)
+        return self.redis.run(Self.acquire, keys: call.keys, arguments: call.arguments).map { value in
+            self.answer(value, lease.user)
+        }.flatMapErrorThrowing { _ in
+            self.ungoverned.add(1, ordering: .relaxed)
+            return .granted
+        }
+    }
+
+    /// Takes the places of open streams again, after Redis may have forgotten them, or before it would.
+    public func reassert(_ leases: [Lease]) -> EventLoopFuture<Void> {
+        self.redis.run(Self.acquire, calls: leases.map { self.call($0, fingerprint: "", mode: .evict) }).map { values in
+            for (lease, value) in zip(leases, values) { _ = self.answer(value, lease.user) }
+        }
+    }
+
+    private func answer(_ value: RedisValue, _ user: UserID) -> LeaseAnswer {
+        guard let values = value.array, let word = values.first?.string else { return .granted }
+        if word == "refused" { return .refused }
+        if word == "evicted" { return .evictedBefore }
+        var commands: [RedisCommand] = []
+        for member in values.dropFirst().compactMap(\.string) {
+            guard let slash = member.firstIndex(of: "/") else { continue }
+            let connection = String(member[member.index(after: slash)...])
+            commands.append(
+                RedisCommand("PUBLISH", .string(self.names.control(edge: String(member[..<slash]))), .string(Control.evict(user, connection: connection).text)))
+        }
+        if !commands.isEmpty { _ = self.redis.pipeline(commands) }
+        return .granted
+    }
+
+    /// Tells the edge that holds this stream. False when no edge does.
+    public func tell(_ control: Control, connection: String) -> EventLoopFuture<Bool> {
+        self.redis.send(RedisCommand("ZRANGE", .string(self.names.leases(control.user)), 0, -1)).flatMap { value in
+            let members = (value.array ?? []).compactMap(\.string)
+            guard let member = members.first(where: { $0.hasSuffix("/" + connection) }), let slash = member.firstIndex(of: "/") else {
+                return self.redis.eventLoop.makeSucceededFuture(false)
+            }
+            let edge = String(member[..<slash])
+            return self.redis.send(RedisCommand("PUBLISH", .string(self.names.control(edge: edge)), .string(control.text))).map { ($0.int ?? 0) > 0 }
+        }
+    }
+
+    public func release(_ leases: [Lease]) {
+        guard self.redis.isAvailable, !leases.isEmpty else { return }
+        _ = self.redis.pipeline(
+            leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string("\(self.incarnation)/\($0.connection)")) })
+    }
+
+    /// Remembers for a minute that this stream was closed for being over the limit.
+    public func evicted(_ user: UserID, fingerprint: String) {
+        let till = Timestamp.now().microseconds / 1000 + Self.evictionMilliseconds
+        _ = self.redis.pipeline([
+            RedisCommand("ZADD", .string(self.names.evictions(user)), .integer(till), .string(fingerprint)),
+            RedisCommand("EXPIRE", .string(self.names.evictions(user)), .integer(Self.evictionMilliseconds / 1000 + 5)),
+        ])
+    }
+}
+
+/// A message to one edge.
+public enum Control: Sendable, Equatable {
+    /// That stream is over its user's limit.
+    case evict(UserID, connection: String)
+    /// That stream's token was renewed: until when it is good (seconds since 1970), and for which customers.
+    case renew(UserID, connection: String, expiresAt: Int64, customers: [String]?)
+    case disconnect(UserID)
+
+    public var user: UserID {
+        switch self {
+        case .evict(let user, _), .renew(let user, _, _, _), .disconnect(let user): user
+        }
+    }
+
+    var text: String {
+        let json: JSONValue =
+            switch self {
+            case .evict(let user, let connection):
+                .array([.string("evict"), .string(user.value), .string(connection)])
+            case .renew(let user, let connection, let expiresAt, let customers):
+                .array([
+                    .string("renew"), .string(user.value), .string(connection), .number(String(expiresAt)),
+                    customers.map { .array($0.map { .string($0) }) } ?? .null,
+                ])
+            case .disconnect(let user):
+                .array([.string("disconnect"), .string(user.value)])
+            }
+        return String(decoding: json.encoded, as: UTF8.self)
+    }
+
+    init?(_ text: String) {
+        guard let json = try? JSONParser.parse(Array(text.utf8)), case .array(let parts) = json, parts.count >= 2,
+            let user = parts[1].string.flatMap({ UserID($0) })
+        else { return nil }
+        switch (parts[0].string, parts.count) {
+        case ("evict", 3):
+            guard let connection = parts[2].string else { return nil }
+            self = .evict(user, connection: connection)
+        case ("renew", 5):
+            guard let connection = parts[2].string, case .number(let digits) = parts[3], let expiresAt = Int64(digits) else { return nil }
+            var customers: [String]?
+            if case .array(let values) = parts[4] { customers = values.compactMap(\.string) }
+            self = .renew(user, connection: connection, expiresAt: expiresAt, customers: customers)
+        case ("disconnect", 2):
+            self = .disconnect(user)
+        default: return nil
+        }
+    }
+}
+
+/// That a ticket is used once. With Redis away a ticket is good for as long as it lives.
+public struct TicketLedger: Sendable {
+    private let redis: RedisClient
+    private let names: RedisNames
+
+    public init(redis: RedisClient, names: RedisNames) {
+        self.redis = redis
+        self.names = names
+    }
+
+    /// True the first time.
+    public func redeem(_ nonce: String) -> EventLoopFuture<Bool> {
+        self.redis.send(RedisCommand("SET", .string(self.names.ticket(nonce)), "1", "NX", "EX", 60)).map { $0.string != nil }
+            .flatMapErrorThrowing { _ in true }
+    }
+}

@@ -1,0 +1,44 @@
+public import NotificationCore
+
+/// Names of keys and channels. User ids are percent-encoded and stand in the hash tag, so that all of one user's lie in one slot.
+public struct RedisNames: Sendable {
+    public let prefix: String
+
+    public init(prefix: String) {
+        self.prefix = prefix
+    }
+
+    public func channel(_ user: UserID) -> String { self.name(user, "ch") }
+    public func counts(_ user: UserID) -> String { self.name(user, "n") }
+    public func leases(_ user: UserID) -> String { self.name(user, "l") }
+    /// Streams that were closed a moment ago for being over the limit.
+    public func evictions(_ user: UserID) -> String { self.name(user, "e") }
+    public func ticket(_ nonce: String) -> String { "\(self.prefix):ticket:\(nonce)" }
+    public func control(edge: String) -> String { "\(self.prefix):edge:\(edge)" }
+    public var edges: String { "\(self.prefix):edges" }
+    public var broadcast: String { "\(self.prefix):bcast" }
+    public var probes: String { "\(self.prefix):probe:" }
+
+    private func name(_ user: UserID, _ kind: String) -> String {
+        "\(self.prefix):{\(Self.encode(user.value))}:\(kind)"
+    }
+
+    /// All but the unreserved characters of RFC 3986.
+    static func encode(_ text: String) -> String {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count)
+        let digits = Array("0123456789ABCDEF".utf8)
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "~"):
+                bytes.append(byte)
+            default:
+                bytes.append(UInt8(ascii: "%"))
+                bytes.append(digits[Int(byte >> 4)])
+                bytes.append(digits[Int(byte & 15)])
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

@@ -1,0 +1,72 @@
+import Edge
+import Gateway
+import NIOCore
+import NIOHTTP1
+import NotificationCore
+import PostgresClient
+import RedisClient
+import Synchronization
+
+/// Whether this node lives, and whether it can do something useful.
+final class Health: Sendable {
+    private struct State {
+        var draining = false
+        var edge: Edge?
+        var subscriber: RedisSubscriber?
+        var wasComplete = false
+    }
+
+    private let configuration: NodeConfiguration
+    private let pool: PostgresPool
+    private let redis: RedisClient
+    private let started = ContinuousClock.now
+    private let state = Mutex(State())
+
+    init(configuration: NodeConfiguration, pool: PostgresPool, redis: RedisClient) {
+        self.configuration = configuration
+        self.pool = pool
+        self.redis = redis
+    }
+
+    func watch(edge: Edge, subscriber: RedisSubscriber) {
+        self.state.withLock {
+            $0.edge = edge
+            $0.subscriber = subscriber
+        }
+    }
+
+    func drain() { self.state.withLock { $0.draining = true } }
+
+    /// With either server it is useful: without Redis writes succeed and streams deliver, without Postgres open streams live on. Right after
+    /// the start it waits for both, for a few seconds.
+    func answer(ready: Bool) -> (ok: Bool, body: JSONValue) {
+        let postgres = self.pool.isAvailable
+        let (draining, subscribed, complete) = self.state.withLock { state in
+            let subscribed = state.subscriber?.isAvailable ?? true
+            if postgres, self.redis.isAvailable, subscribed { state.wasComplete = true }
+            return (state.draining, subscribed, state.wasComplete)
+        }
+        let redis = self.redis.isAvailable && subscribed
+        let starting = !complete && ContinuousClock.now - self.started < .seconds(5)
+        let word = draining ? "draining" : starting ? "starting" : !postgres && !redis ? "no server within reach" : postgres && redis ? "ready" : "degraded"
+        let ok = !ready || (!draining && !starting && (postgres || redis))
+        return (
+            ok,
+            .object([
+                ("status", .string(ready ? word : "live")), ("node", .string(self.configuration.name)),
+                ("roles", .array(self.configuration.roles.map(\.rawValue).sorted().map { .string($0) })), ("postgres", .bool(postgres)),
+                ("redis", .bool(redis)),
+            ])
+        )
+    }
+}
+
+struct HealthRoute: PlainRoute {
+    let health: Health
+    let ready: Bool
+
+    func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
+        let (ok, body) = self.health.answer(ready: self.ready)
+        return eventLoop.makeSucceededFuture(.json(ok ? .ok : .serviceUnavailable, body.encoded))
+    }
+}

@@ -1,0 +1,119 @@
+import Delivery
+import Edge
+import Gateway
+import NIOCore
+import NIOHTTP1
+import NotificationBus
+import NotificationStore
+import PostgresClient
+import RedisClient
+import Synchronization
+
+/// Writes what the parts of this node count, in Prometheus' text format (0.0.4).
+final class NodeMetrics: Sendable {
+    private struct State {
+        var edge: EdgeMetrics?
+        var writer: InboxWriter?
+        var publisher: Publisher?
+        var repair: CopyRepair?
+    }
+
+    let publish = Histogram()
+    let canary = Histogram()
+    private let pool: PostgresPool
+    private let redis: RedisClient
+    private let copies: CountCopies
+    private let state = Mutex(State())
+
+    init(pool: PostgresPool, redis: RedisClient, copies: CountCopies) {
+        self.pool = pool
+        self.redis = redis
+        self.copies = copies
+    }
+
+    func watch(edge: EdgeMetrics) { self.state.withLock { $0.edge = edge } }
+    func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
+    func watch(writer: InboxWriter, publisher: Publisher) {
+        self.state.withLock {
+            $0.writer = writer
+            $0.publisher = publisher
+        }
+    }
+
+    var text: String {
+        let state = self.state.withLock { $0 }
+        var text = MetricsText()
+        if let edge = state.edge {
+            text.gauge("carillon_connections", "Streams open, or being opened.", edge.connections.load(ordering: .relaxed))
+            text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))
+            text.counter("carillon_streams_opened_total", "Streams opened.", edge.opened.load(ordering: .relaxed))
+            text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))
+            text.counter("carillon_streams_evicted_total", "Streams closed for their user's limit.", edge.evicted.load(ordering: .relaxed))
+            text.counter("carillon_streams_stalled_total", "Streams closed since nothing was read.", edge.stalled.load(ordering: .relaxed))
+            text.counter("carillon_events_delivered_total", "Changes written to streams.", edge.delivered.load(ordering: .relaxed))
+            text.counter("carillon_gap_repairs_total", "Gaps filled from the change log.", edge.gapRepairs.load(ordering: .relaxed))
+            text.counter("carillon_resyncs_total", "Streams told to start anew.", edge.resyncs.load(ordering: .relaxed))
+            text.counter("carillon_malformed_messages_total", "Messages from Redis that were not understood.", edge.malformed.load(ordering: .relaxed))
+            text.histogram("carillon_fanout_seconds", "From commit to the write on the socket.", edge.fanout)
+            text.histogram("carillon_redis_canary_seconds", "From publishing a probe to hearing it.", self.canary)
+        }
+        if state.edge != nil || state.repair != nil {
+            text.gauge(
+                "carillon_unpublished_commits", "Users whose commit the tail found undelivered.",
+                (state.edge?.unpublished.load(ordering: .relaxed) ?? 0) + (state.repair?.unpublished ?? 0))
+        }
+        if let writer = state.writer?.counters, let publisher = state.publisher?.counters {
+            text.counter("carillon_batches_total", "Batches committed.", writer.batches)
+            text.counter("carillon_commands_total", "Inbox commands committed.", writer.commands)
+            text.counter("carillon_batches_isolated_total", "Batches whose items were written alone.", writer.isolated)
+            text.counter("carillon_batches_recovered_total", "Batches in doubt that were committed.", writer.recovered)
+            text.gauge("carillon_writer_queue_bytes", "What waits to be written.", writer.queuedBytes)
+            text.counter("carillon_published_total", "Messages published.", publisher.published)
+            text.counter("carillon_publish_failures_total", "Messages left to the commit tail.", publisher.failed)
+            text.histogram("carillon_publish_seconds", "From commit to Redis' answer.", self.publish)
+        }
+        if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
+        text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
+        let pool = self.pool.snapshot
+        text.gauge("carillon_postgres_connections", "Connections of the pool that are up.", pool.connected)
+        text.gauge("carillon_postgres_in_flight", "Statements of the pool in flight.", pool.inFlight)
+        text.counter("carillon_postgres_reconnects_total", "Reconnects of the pool.", pool.reconnects)
+        let redis = self.redis.counters
+        text.gauge("carillon_redis_available", "1 while Redis answers.", self.redis.isAvailable ? 1 : 0)
+        text.counter("carillon_redis_commands_total", "Commands sent.", redis.commandsSent)
+        text.counter("carillon_redis_commands_failed_total", "Commands that failed.", redis.commandsFailed)
+        return text.text
+    }
+}
+
+private struct MetricsText {
+    var text = ""
+
+    mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
+    mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
+
+    private mutating func one(_ name: String, _ help: String, _ type: String, _ value: Int) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
+    }
+
+    mutating func histogram(_ name: String, _ help: String, _ histogram: Histogram) {
+        let (cumulative, sum) = histogram.snapshot
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) histogram\n"
+        for (bound, count) in zip(Histogram.bounds, cumulative) { self.text += "\(name)_bucket{le=\"\(bound)\"} \(count)\n" }
+        self.text += "\(name)_bucket{le=\"+Inf\"} \(cumulative.last ?? 0)\n\(name)_sum \(sum)\n\(name)_count \(cumulative.last ?? 0)\n"
+    }
+}
+
+struct MetricsRoute: PlainRoute {
+    let metrics: NodeMetrics
+    let token: String?
+
+    func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
+        if let token, Credentials.bearer(request.header("authorization")) != token {
+            return eventLoop.makeSucceededFuture(Problem.unauthorized.response(instance: request.requestID))
+        }
+        return eventLoop.makeSucceededFuture(
+            GatewayResponse(
+                status: .ok, headers: ["content-type": "text/plain; version=0.0.4; charset=utf-8"], body: ByteBuffer(string: self.metrics.text)))
+    }
+}

@@ -1,0 +1,111 @@
+import Authentication
+import Foundation
+import Logging
+import NIOPosix
+import NotificationBus
+import NotificationCore
+import PostgresClient
+import RedisClient
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// All settings of a node, checked.
+struct NodeConfiguration: Sendable {
+    var roles: Set<Role>
+    var host: String
+    var port: Int
+    var name: String
+    var database: PostgresConfiguration
+    var redis: RedisEndpoint
+    var redisPrefix: String
+    var tokens: TokenConfiguration
+    var catalogue: Catalogue
+    var cataloguePath: String?
+    var origins: [String]
+    var cookieName: String
+    var connectionLimit: Int
+    var connectionLimitMode: Leases.Mode
+    var maximumConnections: Int
+    var drainSeconds: Int
+    var pingSeconds: Int
+    var stalledSeconds: Int
+    var retentionDays: Int
+    var demo: Bool
+    var metricsToken: String?
+    var logLevel: Logger.Level
+    var threads: Int
+    var lanes: Int
+
+    init(settings: Settings, roles: String? = nil, port: Int? = nil, host: String? = nil, nodeName: String? = nil) throws {
+        self.roles = try Settings.roles(roles ?? settings.text("CARILLON_ROLES") ?? "all")
+        self.host = try host ?? settings.text("CARILLON_HOST") ?? "127.0.0.1"
+        self.port = try port ?? settings.number("CARILLON_PORT", default: 8080, in: 0...65535)
+        self.name = try nodeName ?? settings.text("CARILLON_NODE_NAME") ?? ProcessInfo.processInfo.hostName
+        self.database = try Self.database(settings)
+        self.redis = try Self.redisEndpoint(settings)
+        self.redisPrefix = try settings.text("CARILLON_REDIS_PREFIX") ?? "carillon"
+        self.tokens = try Self.tokens(settings)
+        self.cataloguePath = try settings.text("CARILLON_CATALOGUE")
+        self.catalogue = try CatalogueFile.load(self.cataloguePath)
+        self.origins = try settings.list("CARILLON_CORS_ORIGINS")
+        self.cookieName = try settings.text("CARILLON_COOKIE_NAME") ?? "carillon_token"
+        self.connectionLimit = try settings.number("CARILLON_CONNECTION_LIMIT", default: 10, in: 1...10_000)
+        self.connectionLimitMode = try settings.choice("CARILLON_CONNECTION_LIMIT_MODE", default: .evict)
+        self.maximumConnections = try settings.number(
+            "CARILLON_MAX_CONNECTIONS", default: Self.connectionsByDescriptors(), in: 1...10_000_000)
+        self.drainSeconds = try settings.number("CARILLON_DRAIN_SECONDS", default: 20, in: 0...3600)
+        self.pingSeconds = try settings.number("CARILLON_PING_SECONDS", default: 30, in: 1...3600)
+        self.stalledSeconds = try settings.number("CARILLON_STALLED_SECONDS", default: 60, in: 1...3600)
+        self.retentionDays = try settings.number("CARILLON_RETENTION_DAYS", default: 90, in: 1...36_500)
+        self.demo = try settings.flag("CARILLON_DEMO")
+        self.metricsToken = try settings.text("CARILLON_METRICS_TOKEN")
+        self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
+        self.threads = try settings.number("CARILLON_THREADS", default: min(64, NIOPosix.System.coreCount), in: 1...64)
+        self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
+    }
+
+    static func database(_ settings: Settings) throws -> PostgresConfiguration {
+        var configuration = PostgresConfiguration(url: try settings.required("CARILLON_DATABASE_URL"))
+        configuration.applicationName = "carillon"
+        do { try configuration.validate() } catch { throw SettingError("CARILLON_DATABASE_URL", error.message) }
+        return configuration
+    }
+
+    static func redisEndpoint(_ settings: Settings) throws -> RedisEndpoint {
+        let url = try settings.required("CARILLON_REDIS_URL")
+        do { return try RedisEndpoint(url: url) } catch { throw SettingError("CARILLON_REDIS_URL", error.message) }
+    }
+
+    static func tokens(_ settings: Settings) throws -> TokenConfiguration {
+        var tokens = TokenConfiguration()
+        tokens.secret = try settings.text("CARILLON_JWT_SECRET")
+        tokens.publicKeyPEM = try settings.text("CARILLON_JWT_PUBLIC_KEY")
+        tokens.jwks = try settings.text("CARILLON_JWT_JWKS")
+        tokens.issuer = try settings.text("CARILLON_JWT_ISSUER")
+        tokens.audience = try settings.text("CARILLON_JWT_AUDIENCE")
+        tokens.leeway = try settings.number("CARILLON_JWT_LEEWAY", default: 0, in: 0...300)
+        return tokens
+    }
+
+    /// What the limit of file descriptors allows, less a reserve for servers, files, and requests that are refused.
+    static func connectionsByDescriptors() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1000 }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        let descriptors = Int(min(UInt64(limit.rlim_cur), 10_000_000))
+        return max(100, descriptors - max(200, descriptors / 20))
+    }
+
+    func makeLogger() -> Logger {
+        let (name, level) = (self.name, self.logLevel)
+        LoggingSystem.bootstrap { JSONLogHandler(label: $0, node: name, logLevel: level) }
+        return Logger(label: "carillon")
+    }
+}
+

@@ -1,0 +1,224 @@
+import API
+import Authentication
+import Delivery
+import Edge
+import Gateway
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NotificationBus
+import NotificationCore
+import NotificationStore
+import PostgresClient
+import RedisClient
+import ServiceLifecycle
+
+/// One node: its parts are made, started in order, and stopped in the reverse order.
+struct NodeService: Service {
+    let configuration: NodeConfiguration
+    let logger: Logger
+
+    func run() async throws {
+        let configuration = self.configuration
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
+        let names = RedisNames(prefix: configuration.redisPrefix)
+        let identity = ClusterIdentity()
+
+        let pool = PostgresPool(configuration: configuration.database, size: 4, name: "pool", logger: self.logger)
+        identity.watch(pool)
+        pool.start()
+        let redis = RedisClient(endpoint: configuration.redis, eventLoop: group.next(), logger: self.logger)
+        redis.start()
+
+        // The cluster's secret is in the database: nothing can be served before it was read once.
+        let secret = try await self.secret(pool)
+        let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
+        let tickets = TicketSigner(secret: secret)
+        let credentials = Credentials(
+            verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
+            origins: Origins(configuration.origins))
+        let copies = CountCopies(redis: redis, names: names)
+        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
+
+        var writer: InboxWriter?
+        if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
+            let publisher = Publisher(redis: redis, names: names, copies: copies, latency: metrics.publish, logger: self.logger)
+            var settings = InboxWriter.Settings()
+            settings.lanes = configuration.lanes
+            let made = InboxWriter(
+                configuration: configuration.database, settings: settings, identity: identity, observer: publisher, logger: self.logger)
+            made.start()
+            writer = made
+            metrics.watch(writer: made, publisher: publisher)
+        }
+
+        let health = Health(configuration: configuration, pool: pool, redis: redis)
+        let catalogue = configuration.catalogue
+        var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
+        routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
+        routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
+        routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
+
+        if configuration.roles.contains(.api), let writer {
+            let api = API(
+                writer: writer, reader: InboxReader(pool: pool),
+                counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), credentials: credentials,
+                catalogue: { catalogue }, logger: self.logger)
+            api.add(to: &routes)
+            if configuration.demo {
+                Demo(configuration: configuration, credentials: credentials, writer: writer, catalogue: catalogue).add(to: &routes)
+            }
+        }
+
+        var edge: Edge?
+        var subscriber: RedisSubscriber?
+        var subscriptions: Subscriptions?
+        if configuration.roles.contains(.edge) {
+            let leases = Leases(
+                redis: redis, names: names, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
+            let table = Subscriptions(
+                names: names, edge: leases.incarnation, loops: configuration.threads, probe: metrics.canary, logger: self.logger)
+            var settings = EdgeConfiguration(node: configuration.name)
+            settings.maximumConnections = configuration.maximumConnections
+            settings.pingSeconds = Int64(configuration.pingSeconds)
+            settings.stalledSeconds = Int64(configuration.stalledSeconds)
+            settings.drainWindow = .seconds(Int64(configuration.drainSeconds))
+            let made = Edge(
+                configuration: settings, group: group, leases: leases, subscriptions: table, pool: pool, credentials: credentials,
+                tickets: tickets, ledger: TicketLedger(redis: redis, names: names), logger: self.logger)
+            var subscribing = RedisSubscriberConfiguration()
+            subscribing.probeChannelPrefix = names.probes
+            let connection = RedisSubscriber(
+                endpoint: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
+                handler: table)
+            for (path, route) in made.streamRoutes { routes.add(stream: "/v1" + path, route) }
+            routes.add(.POST, "/v1/notifications/stream-ticket", made.ticketRoute)
+            routes.add(.POST, "/v1/notifications/stream-renew", made.renewRoute)
+            made.start()
+            table.start(connection, listener: made)
+            health.watch(edge: made, subscriber: connection)
+            metrics.watch(edge: made.metrics)
+            (edge, subscriber, subscriptions) = (made, connection, table)
+        }
+
+        let server = GatewayServer(
+            configuration: GatewayConfiguration(
+                host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
+                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, logger: self.logger)
+        let (theEdge, theWriter) = (edge, writer)
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { await verifier.run() }
+            if let theEdge {
+                tasks.addTask { await theEdge.runHeartbeat() }
+                tasks.addTask { await theEdge.runCommitTail() }
+            }
+            if configuration.roles.contains(.worker), let theWriter {
+                var settings = Worker.Settings()
+                settings.retentionDays = configuration.retentionDays
+                let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
+                let repair = CopyRepair(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                metrics.watch(repair: repair)
+                tasks.addTask { await worker.run() }
+                tasks.addTask { await repair.run() }
+            }
+            let address = try await server.start()
+            self.logger.info(
+                "node started",
+                metadata: [
+                    "address": "\(address)", "roles": "\(configuration.roles.map(\.rawValue).sorted().joined(separator: ","))",
+                    "connections": "\(configuration.maximumConnections)",
+                ])
+            try? await gracefulShutdown()
+            self.logger.info("node drains")
+            health.drain()
+            await theEdge?.drain()
+            server.drain()
+            await server.shutdown()
+            tasks.cancelAll()
+        }
+
+        edge?.stop()
+        subscriptions?.stop()
+        try? await subscriber?.shutdown().get()
+        await writer?.close()
+        try? await redis.shutdown().get()
+        await pool.close()
+        try await group.shutdownGracefully()
+        self.logger.info("node stopped")
+    }
+
+    /// Waits until the database is there and has the schema.
+    private func secret(_ pool: PostgresPool) async throws -> [UInt8] {
+        var complained = false
+        while true {
+            do {
+                return try await ClusterStore(pool: pool).secret()
+            } catch {
+                if !complained { self.logger.warning("waiting for the database", metadata: ["error": "\(error)"]) }
+                complained = true
+            }
+            try await Task.sleep(for: .milliseconds(100))
+        }
+    }
+}
+
+/// Counts from the Redis copy, else from the database, which then refreshes the copy.
+struct CopiedCounts: CountSource {
+    let copies: CountCopies
+    let redis: RedisClient
+    let reader: InboxReader
+    let identity: ClusterIdentity
+
+    /// Past this the database is asked instead.
+    private static let patience: TimeAmount = .milliseconds(150)
+
+    func head(of user: UserID) async throws(StoreError) -> InboxHead {
+        if self.redis.isAvailable, let copy = await self.copy(of: user) { return copy }
+        let head = try await self.reader.head(of: user)
+        if self.redis.isAvailable {
+            let refreshed = self.copies.write([(user, head)])
+            refreshed.whenFailure { _ in
+                // Another read or write refreshes it.
+            }
+        }
+        return head
+    }
+
+    private func copy(of user: UserID) async -> InboxHead? {
+        let promise = self.redis.eventLoop.makePromise(of: InboxHead?.self)
+        let timeout = self.redis.eventLoop.scheduleTask(in: Self.patience) { promise.succeed(nil) }
+        self.copies.read(user, epoch: self.identity.epoch).whenComplete { result in
+            timeout.cancel()
+            switch result {
+            case .success(let head): promise.succeed(head)
+            case .failure: promise.succeed(nil)
+            }
+        }
+        return try? await promise.futureResult.get()
+    }
+}
+
+/// Which routes belong to which role.
+struct WrongRole: Sendable {
+    let roles: Set<Role>
+
+    private static let edgePaths: Set<String> = [
+        "/v1/notifications/stream", "/v1/notifications/ws", "/v1/notifications/poll", "/v1/notifications/stream-ticket",
+        "/v1/notifications/stream-renew",
+    ]
+
+    func role(_ method: HTTPMethod, _ path: String) -> String? {
+        let role: Role
+        if path == "/v1/notifications/sse" {
+            role = method == .POST ? .api : .edge
+        } else if Self.edgePaths.contains(path) || path.hasPrefix("/socket.io/") {
+            role = .edge
+        } else if path.hasPrefix("/v1/") {
+            role = .api
+        } else {
+            return nil
+        }
+        return self.roles.contains(role) ? nil : role.rawValue
+    }
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+import Logging
+import ServiceLifecycle
+
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Runs one node with any set of roles, on one port.")
+
+    @OptionGroup var configuration: ConfigurationFile
+
+    @Option(help: "api, edge, worker, separated by commas, or all.")
+    var roles: String?
+
+    @Option(help: "The port to listen on.")
+    var port: Int?
+
+    @Option(help: "The address to listen on.")
+    var host: String?
+
+    @Option(name: .customLong("node-name"), help: "The node's name in logs and in the stream's ready event.")
+    var nodeName: String?
+
+    @Flag(help: "Brings the schema up to date first.")
+    var migrate = false
+
+    func run() async throws {
+        let settings = try self.configuration.settings()
+        let node = try NodeConfiguration(settings: settings, roles: self.roles, port: self.port, host: self.host, nodeName: self.nodeName)
+        let logger = node.makeLogger()
+        if self.migrate { try await migrateSchema(settings, logger: logger) }
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [.init(service: NodeService(configuration: node, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup)],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+    }
+}

@@ -1,0 +1,117 @@
+import Foundation
+import NotificationBus
+import Yams
+
+/// A setting that cannot be used: one line that names it.
+struct SettingError: Error, CustomStringConvertible {
+    let name: String
+    let problem: String
+
+    init(_ name: String, _ problem: String) {
+        self.name = name
+        self.problem = problem
+    }
+
+    var description: String { "\(self.name): \(self.problem)" }
+}
+
+enum Role: String, CaseIterable, Sendable {
+    case api, edge, worker
+}
+
+/// The node's configuration: environment variables, the same names in a YAML file, and `NAME_FILE` for a value that lies in a file. The
+/// environment counts before the file.
+struct Settings: Sendable {
+    private let environment: [String: String]
+    private let file: [String: String]
+
+    init(file path: String?, environment: [String: String] = ProcessInfo.processInfo.environment) throws {
+        self.environment = environment
+        var file: [String: String] = [:]
+        if let path {
+            let text: String
+            do { text = try String(contentsOfFile: path, encoding: .utf8) } catch { throw SettingError("--config", "\(path) cannot be read") }
+            let root: Node?
+            do { root = try Yams.compose(yaml: text) } catch { throw SettingError("--config", "\(path): \(error)") }
+            guard let mapping = root?.mapping else { throw SettingError("--config", "\(path) must hold names and values") }
+            for (key, value) in mapping {
+                guard let name = key.string, Self.names.contains(name) || Self.names.contains(String(name.dropLast("_FILE".count))) else {
+                    throw SettingError(key.string ?? "--config", "is not a setting (\(path), line \(key.mark?.line ?? 0))")
+                }
+                file[name] = value.string ?? value.sequence?.compactMap(\.string).joined(separator: ",") ?? ""
+            }
+        }
+        self.file = file
+    }
+
+    /// All that a file may hold.
+    static let names: Set<String> = [
+        "CARILLON_HOST", "CARILLON_PORT", "CARILLON_ROLES", "CARILLON_NODE_NAME", "CARILLON_DATABASE_URL", "CARILLON_REDIS_URL",
+        "CARILLON_REDIS_PREFIX", "CARILLON_JWT_SECRET", "CARILLON_JWT_PUBLIC_KEY", "CARILLON_JWT_JWKS", "CARILLON_JWT_ISSUER",
+        "CARILLON_JWT_AUDIENCE", "CARILLON_JWT_LEEWAY", "CARILLON_CATALOGUE", "CARILLON_CORS_ORIGINS", "CARILLON_COOKIE_NAME",
+        "CARILLON_CONNECTION_LIMIT", "CARILLON_CONNECTION_LIMIT_MODE", "CARILLON_MAX_CONNECTIONS", "CARILLON_DRAIN_SECONDS",
+        "CARILLON_PING_SECONDS", "CARILLON_STALLED_SECONDS", "CARILLON_RETENTION_DAYS", "CARILLON_DEMO", "CARILLON_METRICS_TOKEN",
+        "CARILLON_LOG_LEVEL", "CARILLON_THREADS", "CARILLON_LANES",
+    ]
+
+    /// Nil when it is absent or empty.
+    func text(_ name: String) throws -> String? {
+        for source in [self.environment, self.file] {
+            if let value = source[name], !value.isEmpty { return value }
+            if let path = source[name + "_FILE"], !path.isEmpty {
+                do {
+                    return try String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+                } catch {
+                    throw SettingError(name + "_FILE", "\(path) cannot be read")
+                }
+            }
+        }
+        return nil
+    }
+
+    func required(_ name: String) throws -> String {
+        guard let value = try self.text(name) else { throw SettingError(name, "is missing") }
+        return value
+    }
+
+    func number(_ name: String, default fallback: Int, in range: ClosedRange<Int>) throws -> Int {
+        guard let text = try self.text(name) else { return fallback }
+        guard let value = Int(text), range.contains(value) else {
+            throw SettingError(name, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    func flag(_ name: String) throws -> Bool {
+        switch try self.text(name)?.lowercased() {
+        case nil, "off", "false", "no", "0": return false
+        case "on", "true", "yes", "1": return true
+        default: throw SettingError(name, "must be on or off")
+        }
+    }
+
+    func choice<Value: RawRepresentable & CaseIterable>(_ name: String, default fallback: Value) throws -> Value where Value.RawValue == String {
+        guard let text = try self.text(name) else { return fallback }
+        guard let value = Value(rawValue: text) else {
+            throw SettingError(name, "must be one of " + Value.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        return value
+    }
+
+    func list(_ name: String) throws -> [String] {
+        try self.text(name)?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty } ?? []
+    }
+
+    static func roles(_ text: String) throws -> Set<Role> {
+        if text == "all" { return Set(Role.allCases) }
+        var roles: Set<Role> = []
+        for part in text.split(separator: ",") {
+            guard let role = Role(rawValue: part.trimmingCharacters(in: .whitespaces)) else {
+                throw SettingError("CARILLON_ROLES", "must be all, or some of api, edge, worker")
+            }
+            roles.insert(role)
+        }
+        if roles.isEmpty { throw SettingError("CARILLON_ROLES", "must be all, or some of api, edge, worker") }
+        return roles
+    }
+}
