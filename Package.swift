@@ -117,7 +117,8 @@ let package = Package(
             name: "carillon",
             dependencies: [
                 "API", "Edge", "Delivery", "WebClient", "Gateway", "Authentication", "NotificationStore", "NotificationBus", "NotificationCore",
-                "PostgresClient", "RedisClient", nio, nioPosix, nioHTTP1, logging, arguments, lifecycle, .product(name: "Yams", package: "Yams"),
+                "PostgresClient", "RedisClient", nio, nioPosix, nioHTTP1, logging, arguments, lifecycle, hummingbird,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"), .product(name: "Yams", package: "Yams"),
             ],
             resources: [.process("Resources")],
             swiftSettings: settings

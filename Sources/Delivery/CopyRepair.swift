@@ -1,7 +1,8 @@
 public import Logging
 public import NotificationBus
 import NotificationCore
-public import NotificationStore
+import NIOCore
+import NotificationStore
 public import PostgresClient
 public import RedisClient
 import Synchronization

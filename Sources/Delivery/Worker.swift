@@ -30,14 +30,16 @@ public struct Worker: Sendable {
         var second = 0
         while !Task.isCancelled {
             await self.attempt("scheduled and expired notifications") {
-                try await self.write { try await self.housekeeping.due() }
-                try await self.write { try await self.housekeeping.expired() }
+                try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
+                try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
             }
             if second % 60 == 5 {
                 await self.attempt("commits to forget") { _ = try await self.housekeeping.forgetCommits() }
             }
             if second % 600 == 10 {
-                await self.attempt("retention") { try await self.write { try await self.housekeeping.old(days: self.settings.retentionDays) } }
+                await self.attempt("retention") {
+                    try await self.write { () async throws(StoreError) in try await self.housekeeping.old(days: self.settings.retentionDays) }
+                }
             }
             if second % 3600 == 15 {
                 await self.attempt("change log partitions") {

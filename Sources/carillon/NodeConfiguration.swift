@@ -1,7 +1,7 @@
 import Authentication
 import Foundation
 import Logging
-import NIOPosix
+import NIOCore
 import NotificationBus
 import NotificationCore
 import PostgresClient
@@ -64,7 +64,7 @@ struct NodeConfiguration: Sendable {
         self.demo = try settings.flag("CARILLON_DEMO")
         self.metricsToken = try settings.text("CARILLON_METRICS_TOKEN")
         self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
-        self.threads = try settings.number("CARILLON_THREADS", default: min(64, NIOPosix.System.coreCount), in: 1...64)
+        self.threads = try settings.number("CARILLON_THREADS", default: min(64, System.coreCount), in: 1...64)
         self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
     }
 

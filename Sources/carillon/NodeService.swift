@@ -3,6 +3,7 @@ import Authentication
 import Delivery
 import Edge
 import Gateway
+import Hummingbird
 import Logging
 import NIOCore
 import NIOHTTP1
@@ -64,8 +65,12 @@ struct NodeService: Service {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), credentials: credentials,
-                catalogue: { catalogue }, logger: self.logger)
-            api.add(to: &routes)
+                catalogue: { catalogue })
+            api.addPlainRoutes(to: &routes)
+            let router = Router(context: CarillonRequestContext.self)
+            router.add(middleware: ProblemMiddleware())
+            api.addRoutes(to: router)
+            routes.fallback = router.buildResponder()
             if configuration.demo {
                 Demo(configuration: configuration, credentials: credentials, writer: writer, catalogue: catalogue).add(to: &routes)
             }
