@@ -1,0 +1,224 @@
+import NotificationCore
+import Testing
+
+@testable import API
+
+@Suite("The API's routes, on a real database")
+struct RouteTests {
+    @Test("notify stores for each user once, and all of it is in their lists")
+    func notify() async throws {
+        try await TestAPI.run { api in
+            let answer = try await api.notify(
+                "{\"user_ids\":[\"a/{}%:\",\"b\",\"b\"],\"user_id\":\"c\",\"type\":\"chats\",\"title\":\"T\",\"body\":\"hello\",\"link\":\"/x\"}")
+            #expect(answer.status == 201)
+            #expect(answer.list("notifications").map { $0["user_id"]?.string } == ["a/{}%:", "b", "c"])
+            #expect(answer.list("skipped").isEmpty)
+            #expect(answer.headers.contains(name: "x-request-id"))
+            // The second time the key is known, and no task is on the way.
+            #expect(try await api.notify("{\"user_id\":\"b\",\"title\":\"second\"}").list("notifications").first?["seq"] == .number("2"))
+
+            let list = try await api.ask("GET", "/api/v1/notifications", token: try api.token("a/{}%:"))
+            #expect(list.status == 200)
+            let item = try #require(list.list("data").first)
+            #expect(item["type"] == .string("chat"))
+            #expect(item["content"] == .string("hello"))
+            #expect(item["link_url"] == .string("/x"))
+            #expect(item["seq"] == .number("1"))
+            #expect(list.number("unread") == 1)
+            #expect(list.number("unseen") == 1)
+            #expect(list.json["page"]?["next"] == .null)
+            #expect(list.json["last_event_id"]?.string?.hasSuffix("-1") == true)
+            let badge = try await api.ask("GET", "/v1/internal/users/a%2F%7B%7D%25:/count", ["x-api-key": api.key])
+            #expect(badge.number("unread") == 1)
+            #expect(badge.number("by_type", "chat") == 1)
+        }
+    }
+
+    @Test("what is stored for later, or for tracking only, has no number and is in no list")
+    func withoutNumber() async throws {
+        try await TestAPI.run { api in
+            let later = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"deliver_at\":\"2999-01-01T00:00:00Z\"}")
+            #expect(later.list("notifications").first?["seq"] == .null)
+            let tracked = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"channels\":[\"email\"]}")
+            #expect(tracked.list("notifications").first?["seq"] == .null)
+            let token = try api.token("u")
+            #expect(try await api.ask("GET", "/v1/notifications", token: token).list("data").isEmpty)
+            let id = tracked.list("notifications").first?["id"]?.string ?? ""
+            #expect(try await api.ask("GET", "/v1/notifications/\(id)", token: token).status == 404)
+        }
+    }
+
+    @Test("notify refuses what is not JSON, not valid, not allowed", arguments: [
+        ("{", 400, "notifications_m.invalid_body"), ("{\"title\":\"\u{FFFD}", 400, "notifications_m.invalid_body"),
+        ("[]", 422, "notifications_m.invalid_body"), ("{\"title\":\"T\"}", 422, "notifications_m.invalid_body"),
+        ("{\"user_id\":\"u\",\"title\":\"T\",\"type\":\"nope\"}", 422, "notifications_m.invalid_group"),
+        ("{\"user_id\":\"u\",\"title\":\"T\",\"type\":\"chat\",\"event\":\"nope\"}", 422, "notifications_m.invalid_event"),
+        ("{\"user_id\":\"u\",\"title\":\"T\",\"channels\":[\"pigeon\"]}", 422, "notifications_m.invalid_channel"),
+    ])
+    func refusals(body: String, status: Int, code: String) async throws {
+        try await TestAPI.run { api in
+            let answer = try await api.notify(body)
+            #expect(answer.status == status)
+            #expect(answer.code == code)
+        }
+    }
+
+    @Test("each route takes its own kind of credential")
+    func credentials() async throws {
+        try await TestAPI.run { api in
+            let body = "{\"user_id\":\"u\",\"title\":\"T\"}"
+            #expect(try await api.ask("POST", "/v1/internal/notify", [:], body).code == "notifications_m.unauthorized")
+            #expect(try await api.notify(body, key: "ck_wrong").status == 401)
+            #expect(try await api.notify(body, key: try api.token("u")).status == 403)
+            #expect(try await api.ask("GET", "/v1/notifications").code == "notifications_m.invalid_user_id")
+            #expect(try await api.ask("GET", "/v1/notifications", token: api.key).status == 403)
+            #expect(try await api.ask("GET", "/v1/internal/users/u/count", token: try api.token("u")).status == 403)
+        }
+    }
+
+    @Test("a cookie reads, and writes only from a page that may")
+    func cookies() async throws {
+        try await TestAPI.run { api in
+            let cookie = "carillon_token=\(try api.token("u"))"
+            #expect(try await api.ask("GET", "/v1/notifications/count", ["cookie": cookie]).status == 200)
+            let denied = try await api.ask("POST", "/v1/notifications/seen", ["cookie": cookie])
+            #expect(denied.status == 403)
+            #expect(denied.code == "notifications_m.forbidden")
+            #expect(try await api.ask("POST", "/v1/notifications/seen", ["cookie": cookie, "origin": "https://evil.example.com"]).status == 403)
+            #expect(try await api.ask("POST", "/v1/notifications/seen", ["cookie": cookie, "origin": "https://app.example.com"]).status == 200)
+            #expect(try await api.ask("POST", "/v1/notifications/seen", ["cookie": cookie, "origin": "http://127.0.0.1"]).status == 200)
+        }
+    }
+
+    @Test("pages follow each other by cursor without a hole, and the link leads on")
+    func pages() async throws {
+        try await TestAPI.run { api in
+            let token = try api.token("u")
+            for index in 1...7 { #expect(try await api.notify("{\"user_id\":\"u\",\"title\":\"\(index)\"}").status == 201) }
+            var path = "/v1/notifications?limit=3"
+            var titles: [String] = []
+            while true {
+                let page = try await api.ask("GET", path, token: token)
+                titles += page.list("data").compactMap { $0["title"]?.string }
+                guard let link = page.headers.first(name: "link") else {
+                    #expect(page.json["page"]?["next"] == .null)
+                    break
+                }
+                path = String(link.dropFirst().prefix { $0 != ">" })
+            }
+            #expect(titles == ["7", "6", "5", "4", "3", "2", "1"])
+            #expect(try await api.ask("GET", "/v1/notifications?limit=3&offset=5", token: token).list("data").count == 2)
+            #expect(try await api.ask("GET", "/v1/notifications?limit=201", token: token).status == 422)
+        }
+    }
+
+    @Test("a list that did not change is not sent again")
+    func conditional() async throws {
+        try await TestAPI.run { api in
+            let token = try api.token("u")
+            let first = try await api.ask("GET", "/v1/notifications", token: token)
+            let tag = try #require(first.headers.first(name: "etag"))
+            let headers = ["authorization": "Bearer \(token)", "if-none-match": tag]
+            let again = try await api.ask("GET", "/v1/notifications", .init(headers.map { ($0.key, $0.value) }))
+            #expect(again.status == 304)
+            #expect(again.body.isEmpty)
+            #expect(try await api.notify("{\"user_id\":\"u\",\"title\":\"T\"}").status == 201)
+            #expect(try await api.ask("GET", "/v1/notifications", .init(headers.map { ($0.key, $0.value) })).status == 200)
+        }
+    }
+
+    @Test("reading, archiving and deleting one notification")
+    func one() async throws {
+        try await TestAPI.run { api in
+            let token = try api.token("u")
+            let id = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\"}").list("notifications").first?["id"]?.string ?? ""
+            let path = "/v1/notifications/\(id)"
+            #expect(try await api.ask("GET", path, token: token).json["read"] == .bool(false))
+            #expect(try await api.ask("GET", path, token: try api.token("other")).code == "notifications_m.not_found")
+            #expect(try await api.ask("GET", "/v1/notifications/nonsense", token: token).code == "notifications_m.invalid_id")
+
+            let read = try await api.ask("PATCH", path + "/read", token: token)
+            #expect(read.json["read"] == .bool(true))
+            #expect(read.json["seen"] == .bool(true))
+            #expect(read.number("seq") == 2)
+            // Read again: nothing changes, and the answer is the same.
+            #expect(try await api.ask("POST", path + "/read", token: token, "{}").text == read.text)
+            #expect(try await api.ask("PATCH", path, token: token, "{}").text == read.text)
+            let unread = try await api.ask("PATCH", path, token: token, "{\"read\":false}")
+            #expect(unread.json["read"] == .bool(false))
+            #expect(try await api.ask("GET", "/v1/notifications/count", token: token).number("unread") == 1)
+            #expect(try await api.ask("POST", path + "/read", token: token, "{\"seen\":true}").json["read"] == .bool(false))
+            let archived = try await api.ask("PATCH", path, token: token, "{\"archived\":true}")
+            #expect(archived.json["read"] == .bool(true))
+            #expect(try await api.ask("GET", "/v1/notifications", token: token).list("data").isEmpty)
+            #expect(try await api.ask("GET", "/v1/notifications?archived=true", token: token).list("data").count == 1)
+            #expect(try await api.ask("PATCH", path + "/read", token: token, "{\"title\":\"x\"}").status == 422)
+            #expect(try await api.ask("PATCH", path + "/read", token: token, "no").status == 400)
+
+            #expect(try await api.ask("DELETE", path, token: try api.token("other")).status == 404)
+            #expect(try await api.ask("DELETE", path, token: token).status == 204)
+            #expect(try await api.ask("DELETE", path, token: token).status == 404)
+            #expect(try await api.ask("PATCH", path + "/read", token: token).status == 404)
+        }
+    }
+
+    @Test("all read, all of one type, up to one, and all seen")
+    func all() async throws {
+        try await TestAPI.run { api in
+            let token = try api.token("u")
+            var ids: [String] = []
+            for type in ["chat", "task", "chat", "task", "chat"] {
+                let answer = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"type\":\"\(type)\"}")
+                ids.append(answer.list("notifications").first?["id"]?.string ?? "")
+            }
+            let seen = try await api.ask("POST", "/v1/notifications/seen", token: token)
+            #expect(seen.number("unseen") == 0)
+            #expect(seen.number("unread") == 5)
+            let upTo = try await api.ask("PATCH", "/v1/notifications/read-all", token: token, "{\"type\":\"chats\",\"up_to\":\"\(ids[2])\"}")
+            #expect(upTo.number("updated") == 2)
+            #expect(upTo.number("unread") == 3)
+            let type = try await api.ask("POST", "/v1/notifications/read-all", token: token, "{\"type\":\"task\",\"other\":1}")
+            #expect(type.number("updated") == 2)
+            let rest = try await api.ask("POST", "/v1/notifications/read-all", token: token)
+            #expect(rest.number("updated") == 1)
+            #expect(rest.number("unread") == 0)
+            let none = try await api.ask("POST", "/v1/notifications/read-all", token: token)
+            #expect(none.number("updated") == 0)
+            #expect(none.json["last_event_id"] == rest.json["last_event_id"])
+            #expect(try await api.ask("POST", "/v1/notifications/read-all", token: token, "{\"up_to\":\"x\"}").status == 400)
+            #expect(try await api.ask("POST", "/v1/notifications/read-all", token: token, "{\"up_to\":\"\(NotificationID.make())\"}").status == 404)
+            #expect(try await api.ask("POST", "/v1/notifications/read-all", token: token, "{\"customer_id\":5}").status == 422)
+        }
+    }
+
+    @Test("a token of one customer sees, counts and marks that customer's rows and those of none")
+    func customers() async throws {
+        try await TestAPI.run { api in
+            for customer in ["\"a\"", "\"b\"", "\"b\"", "null"] {
+                #expect(try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"customer_id\":\(customer)}").status == 201)
+            }
+            let limited = try api.token("u", customers: ["a"])
+            let list = try await api.ask("GET", "/v1/notifications", token: limited)
+            #expect(list.list("data").count == 2)
+            #expect(list.number("unread") == 2)
+            #expect(try await api.ask("GET", "/v1/notifications/count", token: limited).number("unread") == 2)
+            #expect(try await api.ask("GET", "/v1/notifications/count?customer_id=a", token: limited).number("unread") == 1)
+            #expect(try await api.ask("GET", "/v1/notifications/count?customer_id=b", token: limited).status == 403)
+            #expect(try await api.ask("GET", "/v1/notifications?customer_id=b", token: limited).status == 403)
+            #expect(try await api.ask("POST", "/v1/notifications/read-all", token: limited, "{\"customer_id\":\"b\"}").status == 403)
+            let full = try api.token("u")
+            #expect(try await api.ask("GET", "/v1/notifications?customer_id=b", token: full).list("data").count == 2)
+            let other = try await api.ask("GET", "/v1/notifications?customer_id=b", token: full).list("data").first?["id"]?.string ?? ""
+            #expect(try await api.ask("GET", "/v1/notifications/\(other)", token: limited).status == 404)
+            #expect(try await api.ask("DELETE", "/v1/notifications/\(other)", token: limited).status == 404)
+            let seen = try await api.ask("POST", "/v1/notifications/seen", token: limited)
+            #expect(seen.number("unseen") == 0)
+            let marked = try await api.ask("POST", "/v1/notifications/read-all", token: limited)
+            #expect(marked.number("updated") == 2)
+            #expect(marked.number("unread") == 0)
+            let count = try await api.ask("GET", "/v1/notifications/count", token: full)
+            #expect(count.number("unread") == 2)
+            #expect(count.number("unseen") == 2)
+        }
+    }
+}

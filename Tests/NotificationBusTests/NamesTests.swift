@@ -1,0 +1,58 @@
+import NotificationCore
+import NotificationStore
+import Testing
+
+@testable import NotificationBus
+
+@Suite struct NamesTests {
+    @Test("a user's names have the user, percent-encoded, as hash tag", arguments: [
+        ("alice", "p:{alice}:ch"), ("a:b/c%d", "p:{a%3Ab%2Fc%25d}:ch"), ("{}", "p:{%7B%7D}:ch"), ("🔔", "p:{%F0%9F%94%94}:ch"),
+    ])
+    func encoding(user: String, channel: String) throws {
+        #expect(RedisNames(prefix: "p").channel(try #require(UserID(user))) == channel)
+    }
+
+    @Test("names of different users, and of the service itself, never meet")
+    func distinct() throws {
+        let names = RedisNames(prefix: "p")
+        let users = try ["edges", "edge:1", "bcast", "a", "a}:ch{", "A", "é", "e\u{301}"].map { try #require(UserID($0)) }
+        let all = users.flatMap { [names.channel($0), names.counts($0), names.leases($0), names.evictions($0)] } + [names.edges, names.broadcast, names.control(edge: "1")]
+        #expect(Set(all.map { Array($0.utf8) }).count == all.count)
+    }
+
+    @Test("a control message comes back as it was", arguments: ["alice", "a b", "🔔 \"x\"", "[]"])
+    func control(user: String) throws {
+        let user = try #require(UserID(user))
+        let messages: [Control] = [
+            .evict(user, connection: "c-1"), .renew(user, connection: "c", expiresAt: 17, customers: nil),
+            .renew(user, connection: "c", expiresAt: 17, customers: ["x", "y z"]), .disconnect(user),
+        ]
+        for message in messages { #expect(Control(message.text) == message) }
+    }
+
+    @Test("what is no control message is none", arguments: ["", "evict", "[]", "[\"evict\"]", "[\"evict\",\"\",\"c\"]", "[\"renew\",\"u\",\"c\",\"x\",null]"])
+    func noControl(text: String) {
+        #expect(Control(text) == nil)
+    }
+
+    @Test("a copy of counts is read as it was written, and nothing else is")
+    func copies() throws {
+        let head = try #require(CountCopies.parse("3 41 5 2 {\"a b\\u001f\": [5, 2]}"))
+        #expect(head == InboxHead(position: StreamPosition(epoch: 3, seq: 41), unread: 5, unseen: 2, counts: "{\"a b\\u001f\": [5, 2]}"))
+        for text in ["", "1", "1 2 3 4", "x 2 3 4 {}"] { #expect(CountCopies.parse(text) == nil) }
+    }
+
+    @Test("a histogram counts each value in its bucket and all above")
+    func histogram() {
+        let histogram = Histogram()
+        histogram.record(microseconds: 400)
+        histogram.record(microseconds: 30_000, times: 3)
+        histogram.record(microseconds: 60_000_000)
+        let (cumulative, sum) = histogram.snapshot
+        #expect(cumulative.first == 1)
+        #expect(cumulative[Histogram.bounds.firstIndex(of: 0.025)!] == 1)
+        #expect(cumulative[Histogram.bounds.firstIndex(of: 0.05)!] == 4)
+        #expect(cumulative.last == 5)
+        #expect(abs(sum - 60.0904) < 0.000001)
+    }
+}
