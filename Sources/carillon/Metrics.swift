@@ -13,6 +13,7 @@ import Synchronization
 final class NodeMetrics: Sendable {
     private struct State {
         var edge: EdgeMetrics?
+        var subscriber: RedisSubscriber?
         var writer: InboxWriter?
         var publisher: Publisher?
         var repair: CopyRepair?
@@ -31,7 +32,12 @@ final class NodeMetrics: Sendable {
         self.copies = copies
     }
 
-    func watch(edge: EdgeMetrics) { self.state.withLock { $0.edge = edge } }
+    func watch(edge: EdgeMetrics, subscriber: RedisSubscriber) {
+        self.state.withLock {
+            $0.edge = edge
+            $0.subscriber = subscriber
+        }
+    }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -55,6 +61,11 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_resyncs_total", "Streams told to start anew.", edge.resyncs.load(ordering: .relaxed))
             text.counter("carillon_malformed_messages_total", "Messages from Redis that were not understood.", edge.malformed.load(ordering: .relaxed))
             text.histogram("carillon_fanout_seconds", "From commit to the write on the socket.", edge.fanout)
+            if let subscriber = state.subscriber?.counters {
+                text.counter("carillon_redis_messages_total", "Messages heard on users' channels and this edge's own.", subscriber.messages)
+                text.gauge("carillon_redis_channels", "Channels that this edge is subscribed to.", subscriber.channels)
+                text.counter("carillon_redis_resubscribes_total", "Times that everything was subscribed again.", subscriber.resubscribes)
+            }
             text.histogram("carillon_redis_canary_seconds", "From publishing a probe to hearing it.", self.canary)
         }
         if state.edge != nil || state.repair != nil {

@@ -103,7 +103,7 @@ struct NodeService: Service {
             made.start()
             table.start(connection, listener: made)
             health.watch(edge: made, subscriber: connection)
-            metrics.watch(edge: made.metrics)
+            metrics.watch(edge: made.metrics, subscriber: connection)
             (edge, subscriber, subscriptions) = (made, connection, table)
         }
 

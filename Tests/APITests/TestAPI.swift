@@ -1,5 +1,6 @@
 import Authentication
 import Gateway
+import Hummingbird
 import Logging
 import NIOCore
 import NIOHTTP1
@@ -74,12 +75,15 @@ struct TestAPI: Sendable {
         let configuration = PostgresConfiguration(url: postgres.url(database: try postgres.makeDatabase()))
         let connection = PostgresConnection(configuration: configuration, name: "migrations", logger: logger)
         connection.start()
+        try await connection.waitUntilConnected()
         _ = try await Migrator(connection: connection).run()
         await connection.close()
         self.pool = PostgresPool(configuration: configuration, size: 2, name: "reads", logger: logger)
         self.pool.start()
+        try await self.pool.waitUntilConnected()
         self.writer = InboxWriter(configuration: configuration, identity: ClusterIdentity(), observer: NobodyListens(), logger: logger)
         self.writer.start()
+        while !self.writer.isAvailable { await Task.yield() }
         let keys = APIKeyStore(pool: self.pool)
         self.key = try await keys.create(name: "test", scopes: [.notify]).key
         let origins = Origins(["https://app.example.com"])
@@ -125,7 +129,7 @@ struct TestAPI: Sendable {
         let collector = Collector()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { 
+                channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()
                     try channel.pipeline.syncOperations.addHandler(collector)
                 }
