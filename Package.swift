@@ -136,6 +136,18 @@ let package = Package(
         // Tests.
         .target(name: "TestServers", path: "Tests/TestServers", swiftSettings: settings),
         .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient", "TestServers", logging], swiftSettings: settings),
+        .testTarget(
+            name: "GatewayTests", dependencies: ["Gateway", "NotificationCore", nio, nioPosix, nioHTTP1, logging, hummingbird],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "APITests",
+            dependencies: [
+                "API", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix,
+                nioHTTP1, logging, hummingbird,
+            ],
+            swiftSettings: settings
+        ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationCore", nio], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),

@@ -254,7 +254,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         } else if exchange.version.minor == 0 {
             headers.replaceOrAdd(name: "connection", value: "keep-alive")
         }
-        let version = HTTPVersion(major: 1, minor: min(1, exchange.version.minor))
+        // To a HEAD whose answer has no known length HTTP/1.1 would have the encoder promise, and end, chunks that must not be there.
+        let isOpenHead = exchange.isHead && length == nil
+        let version = HTTPVersion(major: 1, minor: isOpenHead ? 0 : min(1, exchange.version.minor))
         context.write(Self.wrapOutboundOut(.head(HTTPResponseHead(version: version, status: status, headers: headers))), promise: nil)
     }
 

@@ -173,6 +173,11 @@ struct ListenerTests {
             #expect(!text.contains("thing"))
             #expect(text.contains("content-length: 10\r\n"))
             await client.close()
+            let open = try await node.exchange("HEAD /v1/parts HTTP/1.1\r\nHost: x\r\n\r\n")
+            #expect(open.hasPrefix("HTTP/1."))
+            #expect(open.contains(" 200 OK\r\n"))
+            #expect(open.hasSuffix("\r\n\r\n"))
+            #expect(!open.contains("chunked"))
         }
     }
 
