@@ -58,7 +58,8 @@ public final class CopyRepair: Sendable {
                     }
                 } catch {
                     self.logger.debug("copies not repaired, tried again", metadata: ["error": "\(error)"])
-                    if !self.redis.isAvailable { away = true }
+                    // What was read and not repaired is read again.
+                    away = true
                 }
             }
             do { try await Task.sleep(for: .seconds(1)) } catch { return }

@@ -132,25 +132,30 @@ public final class Edge: SubscriptionListener {
 
     public func resubscribed() {
         for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
-        self.reassertLeases()
     }
 
-    private func reassertLeases() {
-        for loop in self.loops {
-            loop.eventLoop.execute {
+    /// False when Redis did not take all of them.
+    private func reassertLeases() async -> Bool {
+        let done = self.loops.map { loop in
+            loop.eventLoop.flatSubmit { () -> EventLoopFuture<Void> in
                 let leases = loop.leases
                 // In portions, so that Redis serves others in between.
                 var from = 0
                 var done = loop.eventLoop.makeSucceededVoidFuture()
                 while from < leases.count {
                     let portion = Array(leases[from..<min(from + 500, leases.count)])
-                    done = done.flatMap { self.leases.reassert(portion).hop(to: loop.eventLoop) }
+                    done = done.flatMap { self.leases.reassert(portion.filter { loop.isOpen($0) }).hop(to: loop.eventLoop) }
                     from += 500
                 }
-                done.whenFailure { error in
-                    self.logger.debug("leases not taken again, tried with the next connection", metadata: ["error": "\(error)"])
-                }
+                return done
             }
+        }
+        do {
+            for future in done { try await future.get() }
+            return true
+        } catch {
+            self.logger.debug("leases not taken again, tried with the next heartbeat", metadata: ["error": "\(error)"])
+            return false
         }
     }
 
@@ -160,15 +165,21 @@ public final class Edge: SubscriptionListener {
     public func runHeartbeat() async {
         var last = ContinuousClock.now
         var beats = 0
+        // Beats with which leases are taken again: several, until every other edge has seen that this one lives.
+        var again = 0
         while !Task.isCancelled {
-            do { try await self.leases.beat().get() } catch {
+            do {
+                let forgotten = try await self.leases.beat().get()
+                beats += 1
+                // Redis has not heard of this edge for so long that others took its leases for dead; or this process stood still.
+                let now = ContinuousClock.now
+                if forgotten || now - last > .seconds(3) { again = 3 }
+                last = now
+                // Renewed long before they end.
+                if again > 0 || beats % 1200 == 0, await self.reassertLeases() { again = max(0, again - 1) }
+            } catch {
                 self.logger.debug("heartbeat failed", metadata: ["error": "\(error)"])
             }
-            beats += 1
-            // Renewed long before they end; and at once after this process stood still, when others took them for dead.
-            let now = ContinuousClock.now
-            if now - last > .seconds(3) || beats % 1200 == 0 { self.reassertLeases() }
-            last = now
             do { try await Task.sleep(for: .seconds(1)) } catch { return }
         }
     }

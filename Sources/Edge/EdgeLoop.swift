@@ -56,6 +56,11 @@ final class EdgeLoop: @unchecked Sendable {
             id: lease.connection, loop: self, user: hub, channel: channel, request: request, openedAt: lease.openedAt, head: head)
         hub.connections.append(connection)
         do {
+            // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
+            let bound = self.edge.configuration.unsentBytes
+            try channel.syncOptions?.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
+            try channel.syncOptions?.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
+            try channel.syncOptions?.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64))
             try channel.pipeline.syncOperations.addHandler(connection)
         } catch {
             self.closed(connection)
@@ -64,6 +69,11 @@ final class EdgeLoop: @unchecked Sendable {
         }
         self.edge.metrics.opened.add(1, ordering: .relaxed)
         self.wheel.schedule(connection, at: self.now + 1, now: self.now)
+        if self.edge.isDraining {
+            self.close(connection, .draining, retry: EdgeConfiguration.drainRetryMilliseconds())
+            self.flush()
+            return
+        }
         if self.edge.takeEarlyEviction(lease.connection) {
             self.evict(connection)
             self.flush()
@@ -170,6 +180,8 @@ final class EdgeLoop: @unchecked Sendable {
         }
     }
 
+    func isOpen(_ lease: Lease) -> Bool { self.hubs[lease.user]?.connection(lease.connection) != nil }
+
     var leases: [Lease] {
         self.hubs.values.flatMap { hub in hub.connections.map { Lease(user: hub.user, connection: $0.id, openedAt: $0.openedAt) } }
     }
@@ -228,8 +240,11 @@ final class EdgeLoop: @unchecked Sendable {
         self.eventLoop.assertInEventLoop()
         var late = 0
         for head in heads {
-            guard let hub = self.hubs[head.user], let position = hub.feed.position, position.seq < head.seq else { continue }
-            if head.ageMilliseconds > 250 { late += 1 }
+            guard let hub = self.hubs[head.user] else { continue }
+            if let position = hub.feed.position {
+                if position.seq >= head.seq { continue }
+                if head.ageMilliseconds > 250 { late += 1 }
+            }
             self.input(hub, flushing: false) { $0.headKnown(head.seq, &$1) }
         }
         self.flush()
@@ -268,8 +283,14 @@ final class EdgeLoop: @unchecked Sendable {
             guard let epoch = hub.feed.position?.epoch else { return }
             var written = 0
             for connection in hub.connections where connection.phase == .live {
-                for entry in entries { connection.write(entry.item, at: StreamPosition(epoch: epoch, seq: entry.seq)) }
-                written += entries.count
+                for entry in entries {
+                    if !connection.takesMore() {
+                        self.setAside(connection)
+                        break
+                    }
+                    connection.write(entry.item, at: StreamPosition(epoch: epoch, seq: entry.seq))
+                    written += 1
+                }
             }
             self.edge.metrics.delivered.add(written, ordering: .relaxed)
         case .ready(let reader, let position):
@@ -386,6 +407,8 @@ final class EdgeLoop: @unchecked Sendable {
 
     /// Nothing more is written to it until it has read what it has: it is a cursor.
     private func setAside(_ connection: StreamConnection) {
+        // The flush that found it full may have found it closed.
+        guard connection.phase != .closed else { return }
         if connection.phase != .behind { self.edge.metrics.lagging.add(1, ordering: .relaxed) }
         connection.phase = .behind
         connection.isBlocked = true
@@ -442,10 +465,20 @@ final class EdgeLoop: @unchecked Sendable {
                 if connection.phase == .live, !connection.takesMore() { self.setAside(connection) }
             }
         }
+        guard connection.phase != .closed else { return }
+        if connection.phase == .joining, self.now - connection.openedAt.seconds > configuration.joinSeconds {
+            // The database does not answer. The client tries another edge.
+            self.edge.metrics.refused.add(1, ordering: .relaxed)
+            self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())
+            return
+        }
         var next = connection.lastWrite + configuration.pingSeconds
         next = min(next, connection.expiresAt)
         if !connection.warnedOfExpiry { next = min(next, warning) }
-        if connection.isBlocked { next = min(connection.blockedSince + configuration.stalledSeconds, connection.expiresAt) }
+        if connection.isBlocked {
+            next = min(connection.blockedSince + configuration.stalledSeconds, connection.expiresAt, self.now + configuration.pingSeconds)
+        }
+        if connection.phase == .joining { next = self.now + 1 }
         self.wheel.schedule(connection, at: max(next, self.now + 1), now: self.now)
     }
 }

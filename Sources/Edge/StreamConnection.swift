@@ -22,7 +22,7 @@ final class StreamConnection: ChannelInboundHandler, @unchecked Sendable {
 
     let id: NotificationID
     unowned let loop: EdgeLoop
-    unowned let user: UserHub
+    let user: UserHub
     /// Nil once it is closed.
     var channel: (any Channel)?
     let openedAt: Timestamp

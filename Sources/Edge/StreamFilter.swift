@@ -43,7 +43,11 @@ struct StreamFilter {
             steps.append((change, Counts(unread: change.unread - before.unread, unseen: change.unseen - before.unseen)))
             before = Counts(unread: change.unread, unseen: change.unseen)
         }
-        for (change, delta) in steps.reversed() where change.customerCounts == nil {
+        for (change, delta) in steps.reversed() {
+            if let before = change.customerCountsBefore {
+                self.counts = Self.parse(before)
+                continue
+            }
             self.counts[change.customer ?? ""] = Counts(
                 unread: change.customerUnread - delta.unread, unseen: change.customerUnseen - delta.unseen)
         }

@@ -59,8 +59,8 @@ public struct GatewayRoutes: Sendable {
     /// For what Hummingbird does not know and is not found: the methods that the path has here.
     func methods(of path: String) -> [HTTPMethod] {
         var methods = (self.plain[path] ?? []).map(\.method)
-        if self.streams[path] != nil { methods.append(.GET) }
         if methods.contains(.GET) { methods.append(.HEAD) }
+        if self.streams[path] != nil { methods.append(.GET) }
         return methods
     }
 

@@ -40,7 +40,11 @@ public final class Leases: Sendable {
         /// Edges whose heart beats, as of `asOf` (Redis' clock).
         var alive: [String] = []
         var asOf: Int64 = 0
+        /// Releases that Redis did not hear of. Past the bound they end with their set's lifetime.
+        var missed: Set<Lease> = []
     }
+
+    private static let missedBound = 100_000
 
     /// This life of this edge: the time it began, and something random.
     public let incarnation: String
@@ -105,26 +109,35 @@ public final class Leases: Sendable {
         return answer
         """)
 
-    // ARGV: this edge. Answers the time and the living.
+    // ARGV: this edge, and when it is dead. Answers the time, whether this edge was forgotten or dead, and the living.
     private static let heartbeat = RedisScript(
         """
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
+        local forgotten = (not before or tonumber(before) < now - tonumber(ARGV[2])) and 1 or 0
         redis.call('ZADD', KEYS[1], now, ARGV[1])
         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 600000)
         local answer = redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[2]), '+inf')
         table.insert(answer, 1, tostring(now))
+        table.insert(answer, 2, forgotten)
         return answer
         """)
 
-    /// Once a second. Answers when this edge knows who lives.
-    public func beat() -> EventLoopFuture<Void> {
+    /// Once a second. Answers when this edge knows who lives: true when Redis had not heard of it, so that its leases must be taken again.
+    public func beat() -> EventLoopFuture<Bool> {
+        self.releaseMissed()
+        return self.beatNow()
+    }
+
+    private func beatNow() -> EventLoopFuture<Bool> {
         self.redis.run(Self.heartbeat, keys: [self.names.edges], arguments: [.string(self.incarnation), .integer(Self.deadMilliseconds)]).map { value in
-            guard let values = value.array, let now = values.first?.int else { return }
+            guard let values = value.array, values.count >= 2, let now = values[0].int else { return true }
             self.state.withLock {
-                $0.alive = values.dropFirst().compactMap(\.string)
+                $0.alive = values.dropFirst(2).compactMap(\.string)
                 $0.asOf = now
             }
+            return values[1].int == 1
         }
     }
 
@@ -188,10 +201,32 @@ public final class Leases: Sendable {
         }
     }
 
+    /// Gives places back. What Redis does not hear of now is said again with a later heartbeat.
     public func release(_ leases: [Lease]) {
-        guard self.redis.isAvailable, !leases.isEmpty else { return }
-        _ = self.redis.pipeline(
-            leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string("\(self.incarnation)/\($0.connection)")) })
+        if leases.isEmpty { return }
+        guard self.redis.isAvailable else {
+            self.miss(leases)
+            return
+        }
+        self.redis.pipeline(
+            leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string("\(self.incarnation)/\($0.connection)")) }
+        ).whenFailure { _ in self.miss(leases) }
+    }
+
+    private func miss(_ leases: [Lease]) {
+        self.state.withLock {
+            if $0.missed.count + leases.count <= Self.missedBound { $0.missed.formUnion(leases) }
+        }
+    }
+
+    private func releaseMissed() {
+        guard self.redis.isAvailable else { return }
+        let missed = self.state.withLock { state in
+            let missed = state.missed
+            state.missed = []
+            return missed
+        }
+        self.release(Array(missed))
     }
 
     /// Remembers for a minute that this stream was closed for being over the limit.

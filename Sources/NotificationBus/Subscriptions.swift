@@ -44,15 +44,17 @@ public final class Subscriptions: RedisSubscriberDelegate {
     private let control: ByteBuffer
     private let controlName: String
     private let probe: Histogram
+    private let eventLoop: any EventLoop
     private let logger: Logger
     /// Only touched from the subscriber's event loop, but for start and stop: the lock is never fought over.
     private let state = Mutex(State())
 
     /// - Parameter loops: At most 64.
-    public init(names: RedisNames, edge: String, loops: Int, probe: Histogram, logger: Logger) {
+    public init(names: RedisNames, edge: String, loops: Int, eventLoop: any EventLoop, probe: Histogram, logger: Logger) {
         precondition((1...64).contains(loops), "a bit for each event loop")
         self.names = names
         self.loops = loops
+        self.eventLoop = eventLoop
         self.controlName = names.control(edge: edge)
         self.control = ByteBuffer(string: self.controlName)
         self.probe = probe
@@ -96,8 +98,8 @@ public final class Subscriptions: RedisSubscriberDelegate {
             }
             return (state.subscriber, channels)
         }
-        guard let subscriber else { preconditionFailure("not started") }
-        return subscriber.subscribe(names)
+        // Nil while the node stops: the stream is closed anyway.
+        return subscriber?.subscribe(names) ?? self.eventLoop.makeFailedFuture(ChannelError.ioOnClosedChannel)
     }
 
     /// That loop wants them no more.

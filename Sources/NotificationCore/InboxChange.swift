@@ -34,6 +34,8 @@ public struct InboxChange: Sendable, Equatable {
     public var customerUnseen: Int32
     /// JSON, customer to [unread, unseen]: after a change that touched several customers.
     public var customerCounts: String?
+    /// The same before it; only the change log has it.
+    public var customerCountsBefore: String?
     public var type: String?
     public var upToSeq: Int64?
     /// The notification's immutable members; nil when it is gone.
@@ -42,7 +44,7 @@ public struct InboxChange: Sendable, Equatable {
     public init(
         seq: Int64, kind: Kind, notification: NotificationID? = nil, state: State = [], readAt: Timestamp? = nil, unread: Int32, unseen: Int32,
         customer: String? = nil, customerUnread: Int32 = 0, customerUnseen: Int32 = 0, customerCounts: String? = nil, type: String? = nil,
-        upToSeq: Int64? = nil, body: [UInt8]? = nil
+        upToSeq: Int64? = nil, customerCountsBefore: String? = nil, body: [UInt8]? = nil
     ) {
         self.seq = seq
         self.kind = kind
@@ -55,6 +57,7 @@ public struct InboxChange: Sendable, Equatable {
         self.customerUnread = customerUnread
         self.customerUnseen = customerUnseen
         self.customerCounts = customerCounts
+        self.customerCountsBefore = customerCountsBefore
         self.type = type
         self.upToSeq = upToSeq
         self.body = body

@@ -17,7 +17,10 @@ public final class ClusterIdentity: Sendable {
     /// The highest epoch seen; 0 before the first connection.
     public var epoch: Int64 { self.state.withLock { $0.epoch } }
 
-    static let observe = PostgresStatement("SELECT observe_cluster($1::text::pg_lsn, $2), pg_current_wal_insert_lsn()::text")
+    /// The furthest place in the log that was seen in this epoch.
+    var lsn: UInt64 { self.state.withLock { $0.lsn } }
+
+    static let observe = PostgresStatement("SELECT observe_cluster($1::text::pg_lsn, $2), pg_current_wal_flush_lsn()::text")
 
     /// To be called before the connection is started.
     public func watch(_ connection: PostgresConnection) {

@@ -21,26 +21,29 @@ public struct CommitTail: Sendable {
     }
 
     private let pool: PostgresPool
+    private let identity: ClusterIdentity?
     private var from: UInt64?
     /// Batches that this reader was given before, so that a long-running transaction does not repeat them.
     private var given: Set<UUIDBytes> = []
 
-    public init(pool: PostgresPool) {
+    /// - Parameter identity: told with every reading how far the log is, so that a server which went back behind it is noticed.
+    public init(pool: PostgresPool, identity: ClusterIdentity? = nil) {
         self.pool = pool
+        self.identity = identity
     }
 
     // Index: commits_xid.
     private static let statement = PostgresStatement(
         """
         SELECT pg_snapshot_xmin(pg_current_snapshot()), (SELECT epoch FROM cluster), c.batch_id, c.users, c.last_seqs,
-               (EXTRACT(EPOCH FROM clock_timestamp() - c.at) * 1000)::int8
+               (EXTRACT(EPOCH FROM clock_timestamp() - c.at) * 1000)::int8, pg_current_wal_flush_lsn()::text
         FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT * FROM commits WHERE xid >= $1 ORDER BY xid) c ON true
         """)
 
     /// The first reading begins `back` before now, to find what was left behind.
-    private static let start = PostgresStatement(
+    static let start = PostgresStatement(
         """
-        SELECT COALESCE((SELECT min(xid) FROM commits WHERE at > clock_timestamp() - make_interval(secs => $1)), pg_snapshot_xmin(pg_current_snapshot()))
+        SELECT LEAST((SELECT min(xid) FROM commits WHERE at > clock_timestamp() - make_interval(secs => $1)), pg_snapshot_xmin(pg_current_snapshot()))
         """)
 
     public mutating func read(firstReaches back: Double = 5) async throws(StoreError) -> Reading {
@@ -52,6 +55,7 @@ public struct CommitTail: Sendable {
             let rows = try await self.pool.execute(Self.statement, [.xid8(self.from ?? 0)])
             var reading = Reading(commits: [], epoch: 0, more: false)
             var seen: Set<UUIDBytes> = []
+            if let first = rows.first { self.identity?.advance(epoch: try first.int8(1), lsn: try first.text(6)) }
             for row in rows {
                 self.from = try row.xid8(0)
                 reading.epoch = try row.int8(1)
@@ -60,7 +64,8 @@ public struct CommitTail: Sendable {
                 if self.given.contains(batch) { continue }
                 let users = try row.textArray(3).compactMap { UserID($0) }
                 let lasts = try row.int8Array(4)
-                guard users.count == lasts.count else { continue }
+                // A batch that only stored what has no number yet has no user.
+                guard users.count == lasts.count, !users.isEmpty else { continue }
                 reading.commits.append(Commit(users: users, lastSeqs: lasts, ageMilliseconds: try row.int8(5)))
             }
             self.given = seen

@@ -55,7 +55,7 @@ public final class FeedReader: Sendable {
     private static let statement = PostgresStatement(
         """
         SELECT request, epoch, head_seq, head_unread, head_unseen, head_customers, seq, kind, notification_id, state, read_at, unread, unseen,
-               customer_id, customer_unread, customer_unseen, customer_counts, type, up_to_seq, body
+               customer_id, customer_unread, customer_unseen, customer_counts, type, up_to_seq, body, customer_counts_before
         FROM read_feed($1, $2, $3, $4)
         """)
 
@@ -128,7 +128,8 @@ public final class FeedReader: Sendable {
                     readAt: try row.optionalTimestamptz(10).map { Timestamp(microseconds: $0) }, unread: try row.int4(11),
                     unseen: try row.int4(12), customer: try row.optionalText(13), customerUnread: try row.int4(14),
                     customerUnseen: try row.int4(15), customerCounts: try row.optionalText(16), type: try row.optionalText(17),
-                    upToSeq: try row.optionalInt8(18), body: try row.optionalText(19).map { Array($0.utf8) }))
+                    upToSeq: try row.optionalInt8(18), customerCountsBefore: try row.optionalText(20),
+                    body: try row.optionalText(19).map { Array($0.utf8) }))
         }
         guard answers.count == batch.count else { throw PostgresError(code: .decoding, message: "an answer is missing") }
         for (index, request) in batch.enumerated() {

@@ -145,6 +145,8 @@ final class WriterLane: Sendable {
     private struct State {
         var waiting: Deque<Request> = []
         var busy = false
+        /// Batches that are to be begun, one of them by the thread that is at it.
+        var turns = 0
     }
 
     let connection: PostgresConnection
@@ -161,12 +163,13 @@ final class WriterLane: Sendable {
     }
 
     func submit(_ request: Request) {
-        let batch = self.state.withLock { state -> [Request]? in
+        let isFree = self.state.withLock { state in
             state.waiting.append(request)
-            if state.busy { return nil }
-            return self.take(&state)
+            if state.busy { return false }
+            state.busy = true
+            return true
         }
-        if let batch { self.send(self.makeBatch(batch)) }
+        if isFree { self.next() }
     }
 
     /// Whole requests, up to the batch's bound; one that goes alone goes alone.
@@ -175,7 +178,6 @@ final class WriterLane: Sendable {
             state.busy = false
             return nil
         }
-        state.busy = true
         var requests = [first]
         var rows = first.commands.count
         while !first.alone, let next = state.waiting.first, !next.alone, rows + next.commands.count <= self.shared.settings.batch {
@@ -185,9 +187,22 @@ final class WriterLane: Sendable {
         return requests
     }
 
+    /// Begins the next batch. Without a connection each one fails before `send` returns, and asks for the next one from within: it is begun by
+    /// the loop that is at it, or all that waits would be on one stack.
     private func next() {
-        let requests = self.state.withLock { self.take(&$0) }
-        if let requests { self.send(self.makeBatch(requests)) }
+        let isAtIt = self.state.withLock { state in
+            state.turns += 1
+            return state.turns > 1
+        }
+        if isAtIt { return }
+        var isDone = false
+        while !isDone {
+            if let requests = self.state.withLock({ self.take(&$0) }) { self.send(self.makeBatch(requests)) }
+            isDone = self.state.withLock { state in
+                state.turns -= 1
+                return state.turns == 0
+            }
+        }
     }
 
     private func makeBatch(_ requests: [Request]) -> Batch {
@@ -222,6 +237,7 @@ final class WriterLane: Sendable {
         } catch {
             self.logger.error("writing function's answer not understood", metadata: ["error": "\(error)"])
             self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))
+            self.next()
             return
         }
         self.shared.count {
@@ -253,13 +269,14 @@ final class WriterLane: Sendable {
 
     private func failed(_ batch: Batch, _ error: PostgresError) {
         let state = error.sqlState ?? ""
+        let isRefusal = error.code == .server && (state.hasPrefix("22") || state.hasPrefix("23"))
         if error.code == .server, state == "23505", error.constraint == "commits_pkey" {
             self.recover(batch)
         } else if error.code == .server, state == "40P01" || state == "40001", batch.attempts < 5 {
             var again = batch
             again.attempts += 1
             self.send(again)
-        } else if error.code == .server, state.hasPrefix("22") || state.hasPrefix("23"), batch.requests.count > 1 {
+        } else if isRefusal, batch.requests.count > 1 {
             // One of them is the cause: each is written by itself, so that only that one fails.
             self.shared.count { $0.isolated += 1 }
             let alone = batch.requests.map { request in
@@ -269,7 +286,8 @@ final class WriterLane: Sendable {
             }
             self.state.withLock { $0.waiting.prepend(contentsOf: alone) }
             self.next()
-        } else if error.isInDoubt || (batch.doubtSince != nil && error.code != .server) {
+        } else if error.isInDoubt || (batch.doubtSince != nil && !isRefusal) {
+            // Whatever else the repetition met, it says nothing about the first attempt.
             self.resolve(batch, error)
         } else {
             self.fail(batch, Self.translate(error))

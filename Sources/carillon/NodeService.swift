@@ -83,7 +83,7 @@ struct NodeService: Service {
             let leases = Leases(
                 redis: redis, names: names, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
             let table = Subscriptions(
-                names: names, edge: leases.incarnation, loops: configuration.threads, probe: metrics.canary, logger: self.logger)
+                names: names, edge: leases.incarnation, loops: configuration.threads, eventLoop: group.next(), probe: metrics.canary, logger: self.logger)
             var settings = EdgeConfiguration(node: configuration.name)
             settings.maximumConnections = configuration.maximumConnections
             settings.pingSeconds = Int64(configuration.pingSeconds)

@@ -54,7 +54,7 @@ def test_httpx_sse_reads_and_resumes(user):
 def test_sseclient_py_reads_and_resumes(user):
     headers = {"Authorization": "Bearer " + token(user), "Accept": "text/event-stream"}
     with requests.get(URL + "/v1/notifications/stream", headers=headers, stream=True, timeout=15) as answer:
-        events = sseclient.SSEClient(answer).events()
+        events = sseclient.SSEClient(answer.iter_content(chunk_size=1)).events()
         assert next(events).event == "ready"
         sent = notify(user, "für Zoë 🔔\nzweite Zeile")
         event = next(events)
@@ -64,6 +64,6 @@ def test_sseclient_py_reads_and_resumes(user):
     with requests.get(
         URL + "/v1/notifications/stream", headers=headers | {"Last-Event-ID": event.id}, stream=True, timeout=15
     ) as answer:
-        events = sseclient.SSEClient(answer).events()
+        events = sseclient.SSEClient(answer.iter_content(chunk_size=1)).events()
         assert next(events).event == "ready"
         assert json.loads(next(events).data)["id"] == later["id"]

@@ -79,6 +79,7 @@ CREATE TABLE changes (
     customer_unread integer NOT NULL DEFAULT 0,
     customer_unseen integer NOT NULL DEFAULT 0,
     customer_counts jsonb,                            -- customer -> [unread, unseen] after a change of several customers
+    customer_counts_before jsonb,                     -- and before it, from which a replay counts
     type            text,                             -- the filter of "all read"
     up_to_seq       bigint,
     at              timestamptz NOT NULL,
@@ -106,19 +107,27 @@ CREATE TABLE apikeys (
 );
 
 -- Weekly partitions from last week to the week after next; what is over is dropped. Answers how many were dropped.
+-- Attached, not created as partitions: that would lock the log against its readers and writers. What was written without a partition is
+-- moved into its own first, or it could never be attached.
 CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
-    v_from date; v_name text; v_dropped integer := 0; v_table record;
+    v_from date; v_name text; v_lower timestamptz; v_upper timestamptz; v_dropped integer := 0; v_table record;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('carillon.change_partitions'));
     FOR i IN -1..2 LOOP
         v_from := date_trunc('week', now() AT TIME ZONE 'UTC')::date + i * 7;
         v_name := 'changes_' || to_char(v_from, 'YYYYMMDD');
         IF to_regclass(v_name) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF changes FOR VALUES FROM (%L) TO (%L)', v_name,
-                           v_from::text || ' 00:00+00', (v_from + 7)::text || ' 00:00+00');
+            v_lower := v_from::timestamp AT TIME ZONE 'UTC';
+            v_upper := (v_from + 7)::timestamp AT TIME ZONE 'UTC';
+            EXECUTE format('CREATE TABLE %I (LIKE changes INCLUDING DEFAULTS)', v_name);
+            LOCK TABLE changes_other IN ACCESS EXCLUSIVE MODE;
+            EXECUTE format('WITH moved AS (DELETE FROM changes_other WHERE at >= %L AND at < %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
+                           v_lower, v_upper, v_name);
+            EXECUTE format('ALTER TABLE changes ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', v_name, v_lower, v_upper);
         END IF;
     END LOOP;
+    DELETE FROM changes_other WHERE at < now() - p_keep;
     FOR v_table IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                    WHERE i.inhparent = 'changes'::regclass AND c.relname ~ '^changes_[0-9]{8}$' LOOP
         IF to_date(substr(v_table.relname, 9), 'YYYYMMDD') + 7 < (now() AT TIME ZONE 'UTC' - p_keep)::date THEN
@@ -134,7 +143,8 @@ SELECT keep_change_partitions('14 days');
 -- server, is a new epoch, higher than any seen; of several callers that notice it the first one makes it. Answers the epoch.
 CREATE FUNCTION observe_cluster(p_seen pg_lsn, p_epoch bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    -- What is on disk, not what was inserted last: that may be lost in a crash, with no commit that anybody heard of.
+    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_flush_lsn();
 BEGIN
     SELECT system_identifier::text INTO v_system FROM pg_control_system();
     -- From the name of the current WAL file: pg_control_checkpoint lags until the first checkpoint after a promotion.
@@ -145,6 +155,8 @@ BEGIN
         RETURN c.epoch;
     END IF;
     SELECT * INTO c FROM cluster FOR UPDATE;
+    -- The one who held the lock has looked later than we did.
+    v_lsn := pg_current_wal_flush_lsn();
     IF c.system_id IS NULL THEN
         UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn;
     ELSIF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn

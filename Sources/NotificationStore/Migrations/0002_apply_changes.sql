@@ -86,6 +86,8 @@ DECLARE
     a_arch    boolean;
     v_bound   bigint;
     v_rows    integer;
+    v_before  jsonb;
+    v_written boolean := false;   -- something besides the heads and their changes
     v_key     text;
 BEGIN
     -- Locks existing heads and makes missing ones, in byte order. The condition is never true: the row is locked all the same.
@@ -142,6 +144,7 @@ BEGIN
                 IF NOT p_in_app[i] OR n.deliver_at > v_now THEN
                     IF NOT p_in_app[i] THEN n.deliver_at := NULL; END IF;
                     INSERT INTO notifications VALUES (n.*);
+                    v_written := true;
                     r.status := 3;
                     r.seq := NULL;
                     RETURN NEXT r;
@@ -154,7 +157,6 @@ BEGIN
                     RETURN NEXT r;
                     CONTINUE;
                 END IF;
-                r.body := n.body;
             END IF;
 
             IF n.collapse_key IS NOT NULL THEN
@@ -189,6 +191,7 @@ BEGIN
                 INSERT INTO notifications VALUES (n.*);
             ELSE
                 UPDATE notifications SET seq = n.seq, state_seq = n.seq WHERE user_id = v_user AND id = v_id;
+                r.body := n.body;
             END IF;
             v_key := COALESCE(n.customer_id, '') || E'\x1f';
             r.seq := h.seq; r.kind := 1; r.notification_id := v_id; r.state := 0; r.unread := h.unread; r.unseen := h.unseen;
@@ -211,6 +214,7 @@ BEGIN
             IF n.seq IS NULL THEN
                 -- It was in no list and no count: it goes without a number.
                 DELETE FROM notifications WHERE user_id = v_user AND id = v_id;
+                v_written := true;
                 r.status := 1;
                 RETURN NEXT r;
                 CONTINUE;
@@ -269,6 +273,7 @@ BEGIN
 
         ELSIF v_op = 4 OR v_op = 5 THEN
             r.kind := v_op;
+            v_before := customer_counts(h.counts);
             r.state := 0;
             r.updated := 0;
             r.more := false;
@@ -348,8 +353,8 @@ BEGIN
             r.notification_id := NULL;
             IF r.status = 0 THEN
                 r.customer_counts := customer_counts(h.counts)::text;
-                INSERT INTO changes (user_id, seq, kind, unread, unseen, customer_id, customer_counts, type, up_to_seq, at)
-                VALUES (v_user, r.seq, r.kind, r.unread, r.unseen, r.customer_id, r.customer_counts::jsonb, r.type, r.up_to_seq, v_now);
+                INSERT INTO changes (user_id, seq, kind, unread, unseen, customer_id, customer_counts, customer_counts_before, type, up_to_seq, at)
+                VALUES (v_user, r.seq, r.kind, r.unread, r.unseen, r.customer_id, r.customer_counts::jsonb, v_before, r.type, r.up_to_seq, v_now);
             END IF;
             RETURN NEXT r;
         ELSE
@@ -357,7 +362,8 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF v_users <> '{}' THEN
+    -- Also without a user: a batch in doubt is known by it.
+    IF v_users <> '{}' OR v_written THEN
         INSERT INTO commits (batch_id, users, last_seqs) VALUES (p_batch, v_users, v_lasts);
     END IF;
 END $$;

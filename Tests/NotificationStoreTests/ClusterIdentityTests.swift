@@ -1,0 +1,171 @@
+import Foundation
+import NotificationCore
+import PostgresClient
+import TestServers
+import Testing
+
+@testable import NotificationStore
+
+extension Store {
+    @Suite("The life of the data")
+    struct Identity {
+        /// So many nodes connect at once, each knowing what `identities` know.
+        private func connect(_ identities: [ClusterIdentity], to database: Database) async throws {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for identity in identities {
+                    group.addTask {
+                        let connection = PostgresConnection(configuration: database.configuration, name: "node", logger: silent)
+                        identity.watch(connection)
+                        connection.start()
+                        try await connection.waitUntilConnected()
+                        await connection.close()
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+
+        private func identities(_ count: Int) -> [ClusterIdentity] { (0..<count).map { _ in ClusterIdentity() } }
+
+        private func epoch(_ database: Database) async throws -> Int64 {
+            try await database.withConnection { try await $0.execute(PostgresStatement("SELECT epoch FROM cluster"))[0].int8(0) }
+        }
+
+        @Test("the first nodes of a fresh cluster are in epoch 1, and stay there when they connect again")
+        func first() async throws {
+            let database = try await Database.migrated()
+            let nodes = self.identities(8)
+            #expect(nodes[0].epoch == 0)
+            for _ in 0..<3 {
+                try await self.connect(nodes, to: database)
+                #expect(nodes.map(\.epoch) == Array(repeating: 1, count: 8))
+            }
+            #expect(try await self.epoch(database) == 1)
+        }
+
+        @Test(
+            "another server, or another timeline, is one new epoch for all nodes",
+            arguments: ["system_id = 'another'", "timeline = timeline + 1", "lsn = 'FFFFFFF/0'"])
+        func another(_ change: String) async throws {
+            let database = try await Database.migrated()
+            let nodes = self.identities(8)
+            try await self.connect(nodes, to: database)
+            try await database.withConnection { _ = try await $0.execute(PostgresStatement("UPDATE cluster SET \(change)", prepared: false)) }
+            try await self.connect(nodes + self.identities(4), to: database)
+            #expect(nodes.map(\.epoch) == Array(repeating: 2, count: 8))
+            try await self.connect(nodes, to: database)
+            #expect(try await self.epoch(database) == 2)
+        }
+
+        @Test("a log position further back than a node has seen is one new epoch for all nodes")
+        func wentBack() async throws {
+            let database = try await Database.migrated()
+            let nodes = self.identities(8)
+            try await self.connect(nodes, to: database)
+            for (index, node) in nodes.enumerated() { node.advance(epoch: 1, lsn: "FF\(index)/0") }
+            try await self.connect(nodes, to: database)
+            #expect(nodes.map(\.epoch) == Array(repeating: 2, count: 8))
+            try await self.connect(nodes, to: database)
+            #expect(try await self.epoch(database) == 2)
+        }
+
+        @Test("a database that knows of fewer epochs than a node gets one above them all")
+        func restored() async throws {
+            let database = try await Database.migrated()
+            let nodes = self.identities(4)
+            nodes[2].advance(epoch: 9, lsn: "0/1")
+            for node in nodes { try await self.connect([node], to: database) }
+            #expect(nodes.map(\.epoch) == [1, 1, 10, 10])
+            #expect(try await self.epoch(database) == 10)
+        }
+
+        @Test("nodes that find it out at the same time, while others write, make one epoch of it")
+        func atOnce() async throws {
+            let database = try await Database.migrated()
+            try await database.withNode(connections: 8) { node async throws in
+                for round in 1...12 as ClosedRange<Int64> {
+                    _ = try await node.rows("UPDATE cluster SET timeline = timeline + 1")
+                    let epochs = try await withThrowingTaskGroup(of: Int64?.self) { group in
+                        for index in 0..<8 {
+                            group.addTask {
+                                for seq in 0..<5 { try await node.create(user("\(index)-\(seq)")) }
+                                return nil
+                            }
+                            group.addTask { try await node.pool.execute(ClusterIdentity.observe, [.text("0/0"), .int8(round)])[0].int8(0) }
+                        }
+                        return try await group.reduce(into: [Int64]()) { if let epoch = $1 { $0.append(epoch) } }
+                    }
+                    #expect(Set(epochs) == [round + 1])
+                }
+            }
+        }
+
+        @Test("a crash that loses only what nobody had committed is not another life")
+        func crash() async throws {
+            // Without its writer the log reaches the disk by commits alone.
+            let database = try await Database.alone(settings: ["wal_writer_delay": "10s", "wal_buffers": "16MB"])
+            let node = ClusterIdentity()
+            try await self.connect([node], to: database)
+            let open = try await OpenTransaction(database, "CREATE TABLE t AS SELECT repeat('x', 100) FROM generate_series(1, 20000)")
+            try await self.connect([node], to: database)
+            database.server.kill()
+            try database.server.start()
+            _ = try? await open.commit()
+            try await self.connect([node], to: database)
+            #expect(node.epoch == 1)
+        }
+
+        @Test("a copy of the data folder that was put back is another life, which running nodes notice by themselves")
+        func copyPutBack() async throws {
+            let database = try await Database.alone()
+            try await database.withNode { node async throws in
+                try await node.create(user("u"))
+                var tail = CommitTail(pool: node.pool, identity: node.identity)
+                let data = database.server.folder.path + "/data"
+                database.server.stop()
+                try Self.copy(data, to: data + "-copy")
+                try database.server.start()
+                await until { node.pool.isAvailable && node.writer.isAvailable }
+                for _ in 0..<50 { try await node.create(user("u")) }
+                _ = try await tail.read()
+                database.server.stop()
+                try FileManager.default.removeItem(atPath: data)
+                try Self.copy(data + "-copy", to: data)
+                try database.server.start()
+                await until { node.pool.isAvailable && node.writer.isAvailable }
+                #expect(try await node.reader.head(of: user("u")).position == StreamPosition(epoch: 2, seq: 1))
+                #expect(node.identity.epoch == 2)
+            }
+        }
+
+        private static func copy(_ folder: String, to other: String) throws {
+            let process = try Process.run(URL(fileURLWithPath: "/bin/cp"), arguments: ["-a", folder, other])
+            process.waitUntilExit()
+            #expect(process.terminationStatus == 0)
+        }
+
+        @Test("the operator's command begins a new epoch, for lists and writes at once")
+        func advance() async throws {
+            try await Database.migrated().withNode { node async throws in
+                try await node.create(user("u"))
+                let store = ClusterStore(pool: node.pool)
+                #expect(try await store.advanceEpoch() == 2)
+                #expect(try await store.advanceEpoch() == 3)
+                #expect(try await node.write(user("u"), .create(notification())).head.position == StreamPosition(epoch: 3, seq: 2))
+                #expect(try await node.reader.head(of: user("nobody")).position == StreamPosition(epoch: 3, seq: 0))
+                var tail = CommitTail(pool: node.pool)
+                #expect(try await tail.read().epoch == 3)
+            }
+        }
+
+        @Test("places in the log are read and written as Postgres writes them", arguments: [("0/0", 0), ("0/1A", 26), ("16/B374D848", 0x16_B374_D848)] as [(String, UInt64)])
+        func text(text: String, number: UInt64) {
+            #expect(ClusterIdentity.number(text) == number && ClusterIdentity.text(number) == text)
+        }
+
+        @Test("what is no place in the log is none", arguments: ["", "/", "1", "1/", "1/2/3", "G/1", "100000000/0", "0/100000000"])
+        func noPlace(text: String) {
+            #expect(ClusterIdentity.number(text) == nil)
+        }
+    }
+}
