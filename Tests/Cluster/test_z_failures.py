@@ -89,8 +89,10 @@ def test_postgres_stops_and_streams_stay_open(user, jwt):
     with Stream(jwt, EDGES[0]) as stream:
         stream.expect("ready")
         local("stop", "postgres")
-        answer = eventually(
-            lambda: (found := call("POST", "/v1/internal/notify", KEY, json={"title": "x", "user_id": user})).status_code == 503 and found, "503")
+        # An answer that is no success is false: it is wrapped.
+        [answer] = eventually(
+            lambda: [found for found in [call("POST", "/v1/internal/notify", KEY, json={"title": "x", "user_id": user})] if found.status_code == 503],
+            "503")
         problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"]
         with Stream(jwt, EDGES[0]) as refused:

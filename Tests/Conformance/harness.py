@@ -298,13 +298,35 @@ class Cluster:
         return self.local("status", check=False).returncode == 0
 
     def make_whole(self):
-        """Starts what does not run, and waits until all of it is ready."""
-        lines = self.local("status", check=False).stdout.splitlines()[1:]
-        stopped = {line.split()[0] for line in lines if line.split()[3] == "stopped"}
-        # The servers first: nodes that start without them wait.
-        for name in sorted(stopped, key=lambda name: (name not in ("postgres", "redis"), name)):
-            self.local("start", name)
-        eventually("the whole cluster is ready", self.is_whole, timeout=90, pause=0.3)
+        """Starts what does not run, and waits until every node works with all the others."""
+
+        def attempt():
+            lines = self.local("status", check=False).stdout.splitlines()[1:]
+            stopped = {line.split()[0] for line in lines if line.split()[3] == "stopped"}
+            # The servers first: nodes that start without them wait. One that cannot start yet is started again.
+            for name in sorted(stopped, key=lambda name: (name not in ("postgres", "redis"), name)):
+                self.local("start", name, check=False)
+            return self.is_whole()
+
+        eventually("the whole cluster is ready", attempt, timeout=90, pause=0.3)
+        eventually("every node has both of its servers", tolerant(self.has_both_servers), timeout=60)
+        for url in self.apis:
+            eventually(f"{url} writes again", tolerant(lambda url=url: self.can_write(url)), timeout=60)
+
+    def has_both_servers(self, *, server=("postgres", "redis")):
+        """A node that lacks one of them is ready all the same, since it does what it can."""
+        answers = [self.http.get(f"{node}/health/ready").json() for node in (*self.apis, *self.edges)]
+        return all(answer[name] for answer in answers for name in server)
+
+    def can_write(self, url):
+        """For so many users that each of a node's connections to Postgres is needed."""
+        users = [f"conf-{self._run}-probe-{number}" for number in range(64)]
+        return self.publish(url=url, title="Probe", user_ids=users).status_code == 201
+
+    def has_both_servers(self, *, server=("postgres", "redis")):
+        """A node that lacks one of them is ready all the same, since it does what it can."""
+        answers = [self.http.get(f"{node}/health/ready").json() for node in (*self.apis, *self.edges)]
+        return all(answer[name] for answer in answers for name in server)
 
 
 class User:

@@ -107,32 +107,33 @@ CREATE TABLE apikeys (
 );
 
 -- Weekly partitions from last week to the week after next; what is over is dropped. Answers how many were dropped.
--- Attached, not created as partitions: that would lock the log against its readers and writers. What was written without a partition is
--- moved into its own first, or it could never be attached.
 CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_from date; v_name text; v_lower timestamptz; v_upper timestamptz; v_dropped integer := 0; v_table record;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('carillon.change_partitions'));
-    FOR i IN -1..2 LOOP
-        v_from := date_trunc('week', now() AT TIME ZONE 'UTC')::date + i * 7;
-        v_name := 'changes_' || to_char(v_from, 'YYYYMMDD');
-        IF to_regclass(v_name) IS NULL THEN
-            v_lower := v_from::timestamp AT TIME ZONE 'UTC';
-            v_upper := (v_from + 7)::timestamp AT TIME ZONE 'UTC';
-            EXECUTE format('CREATE TABLE %I (LIKE changes INCLUDING DEFAULTS)', v_name);
-            LOCK TABLE changes_other IN ACCESS EXCLUSIVE MODE;
-            EXECUTE format('WITH moved AS (DELETE FROM changes_other WHERE at >= %L AND at < %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
-                           v_lower, v_upper, v_name);
-            EXECUTE format('ALTER TABLE changes ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', v_name, v_lower, v_upper);
-        END IF;
-    END LOOP;
-    DELETE FROM changes_other WHERE at < now() - p_keep;
     FOR v_table IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                    WHERE i.inhparent = 'changes'::regclass AND c.relname ~ '^changes_[0-9]{8}$' LOOP
         IF to_date(substr(v_table.relname, 9), 'YYYYMMDD') + 7 < (now() AT TIME ZONE 'UTC' - p_keep)::date THEN
             EXECUTE format('DROP TABLE %I', v_table.relname);
             v_dropped := v_dropped + 1;
+        END IF;
+    END LOOP;
+    DELETE FROM changes_other WHERE at < now() - p_keep;
+    FOR i IN -1..2 LOOP
+        v_from := date_trunc('week', now() AT TIME ZONE 'UTC')::date + i * 7;
+        v_name := 'changes_' || to_char(v_from, 'YYYYMMDD');
+        IF to_regclass(v_name) IS NULL THEN
+            -- For a moment, once a week: a writer that had chosen its partition before would be refused by it. The log comes before its
+            -- partitions, the order in which everybody locks them.
+            LOCK TABLE ONLY changes IN ACCESS EXCLUSIVE MODE;
+            v_lower := v_from::timestamp AT TIME ZONE 'UTC';
+            v_upper := (v_from + 7)::timestamp AT TIME ZONE 'UTC';
+            EXECUTE format('CREATE TABLE %I (LIKE changes INCLUDING DEFAULTS)', v_name);
+            -- What was written while there was no partition for it would keep this one from ever being attached.
+            EXECUTE format('WITH moved AS (DELETE FROM changes_other WHERE at >= %L AND at < %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
+                           v_lower, v_upper, v_name);
+            EXECUTE format('ALTER TABLE changes ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', v_name, v_lower, v_upper);
         END IF;
     END LOOP;
     RETURN v_dropped;
