@@ -129,7 +129,7 @@ let package = Package(
                 nio, nioPosix, nioHTTP1, nioConcurrency, arguments, crypto, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "loadtest",
-            exclude: ["README.md"],
+            exclude: ["README.md", "benchmarks"],
             swiftSettings: settings
         ),
 

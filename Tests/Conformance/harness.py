@@ -323,11 +323,6 @@ class Cluster:
         users = [f"conf-{self._run}-probe-{number}" for number in range(64)]
         return self.publish(url=url, title="Probe", user_ids=users).status_code == 201
 
-    def has_both_servers(self, *, server=("postgres", "redis")):
-        """A node that lacks one of them is ready all the same, since it does what it can."""
-        answers = [self.http.get(f"{node}/health/ready").json() for node in (*self.apis, *self.edges)]
-        return all(answer[name] for answer in answers for name in server)
-
 
 class User:
     """A signed-in user. Paths are below /v1/notifications."""

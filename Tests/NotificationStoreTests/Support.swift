@@ -254,6 +254,28 @@ extension Node {
     }
 }
 
+/// Something else in the place of the writing function. It counts its calls with the sequence `tries`.
+enum StandIn {
+    static func put(_ body: String, into database: Database) throws {
+        try database.server.psql(
+            """
+            SET synchronous_commit = local; CREATE SEQUENCE tries;
+            ALTER FUNCTION apply_changes RENAME TO apply_changes_itself;
+            DO $outer$ BEGIN
+                EXECUTE format('CREATE FUNCTION apply_changes(%s) RETURNS SETOF change_result LANGUAGE plpgsql AS $inner$ BEGIN %s END $inner$',
+                               pg_get_function_identity_arguments('apply_changes_itself'::regproc), $body$\(body)$body$);
+            END $outer$
+            """, database: database.name)
+    }
+
+    static func remove(from database: Database) throws {
+        try database.server.psql(
+            """
+            SET synchronous_commit = local; DROP FUNCTION apply_changes; ALTER FUNCTION apply_changes_itself RENAME TO apply_changes; DROP SEQUENCE tries
+            """, database: database.name)
+    }
+}
+
 func user(_ name: String) -> UserID { UserID(name)! }
 
 private let request = Result {

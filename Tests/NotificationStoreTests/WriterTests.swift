@@ -258,6 +258,21 @@ extension Store {
             }
         }
 
+        @Test("an answer that is not understood fails its own batch, and the lane goes on")
+        func notUnderstood() async throws {
+            let database = try await Database.migrated()
+            try StandIn.put("RETURN QUERY SELECT (NULL::change_result).* FROM nextval('tries');", into: database)
+            try await database.withNode(lanes: 1) { node async throws in
+                for _ in 0..<3 {
+                    #expect(await failure { () async throws(StoreError) in try await node.write(u, .create(notification())) }?.code == .failed)
+                }
+                try StandIn.remove(from: database)
+                try await node.create(u)
+                #expect(try await node.reader.head(of: u).position.seq == 1)
+                #expect(node.writer.counters.queuedBytes == 0)
+            }
+        }
+
         // MARK: Concurrency
 
         @Test("several nodes write the same users at once: no hole, no number twice, no error, no count wrong")
