@@ -3,7 +3,7 @@ public import Logging
 public import NIOCore
 public import NotificationBus
 import NotificationCore
-import NotificationStore
+public import NotificationStore
 public import PostgresClient
 import Synchronization
 
@@ -24,6 +24,7 @@ public final class Edge: SubscriptionListener {
     let cookieName: String
     let ping = ByteBuffer(bytes: StreamFrame.ping)
     private let pool: PostgresPool
+    private let identity: ClusterIdentity
     private let credentials: Credentials
     private let tickets: TicketSigner
     private let ledger: TicketLedger
@@ -33,12 +34,13 @@ public final class Edge: SubscriptionListener {
 
     public init(
         configuration: EdgeConfiguration, group: any EventLoopGroup, leases: Leases, subscriptions: Subscriptions, pool: PostgresPool,
-        credentials: Credentials, tickets: TicketSigner, ledger: TicketLedger, logger: Logger
+        identity: ClusterIdentity, credentials: Credentials, tickets: TicketSigner, ledger: TicketLedger, logger: Logger
     ) {
         self.configuration = configuration
         self.leases = leases
         self.subscriptions = subscriptions
         self.pool = pool
+        self.identity = identity
         self.feedReader = FeedReader(pool: pool)
         self.credentials = credentials
         self.origins = credentials.origins
@@ -187,7 +189,7 @@ public final class Edge: SubscriptionListener {
     /// The commit tail: finds what was committed and not heard of, once a second; four times a second while Redis is away, when it is the way
     /// of delivery. Until cancelled.
     public func runCommitTail() async {
-        var tail = CommitTail(pool: self.pool)
+        var tail = CommitTail(pool: self.pool, identity: self.identity)
         var epoch: Int64 = 0
         var failing = false
         while !Task.isCancelled {

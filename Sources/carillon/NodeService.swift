@@ -90,8 +90,8 @@ struct NodeService: Service {
             settings.stalledSeconds = Int64(configuration.stalledSeconds)
             settings.drainWindow = .seconds(Int64(configuration.drainSeconds))
             let made = Edge(
-                configuration: settings, group: group, leases: leases, subscriptions: table, pool: pool, credentials: credentials,
-                tickets: tickets, ledger: TicketLedger(redis: redis, names: names), logger: self.logger)
+                configuration: settings, group: group, leases: leases, subscriptions: table, pool: pool, identity: identity,
+                credentials: credentials, tickets: tickets, ledger: TicketLedger(redis: redis, names: names), logger: self.logger)
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
             let connection = RedisSubscriber(

@@ -198,7 +198,7 @@ def test_load_balancer_without_edges_sends_streams_away(cluster, user):
             retries = [block.retry for block in blocks if block.retry]
             assert retries and 500 <= retries[0] <= 2500
             assert blocks[-1].name == "close" and blocks[-1].json["reason"]
-    assert cluster.http.get(f"{cluster.url}/balancer/ready").status_code == 503
+    eventually("the load balancer says so", lambda: cluster.http.get(f"{cluster.url}/balancer/ready").status_code == 503)
     cluster.notify(user)
     cluster.make_whole()
     position = user.count()["last_event_id"]

@@ -37,6 +37,7 @@ struct InboxModel {
         var readBy: Int64?
         /// customer to [unread, unseen], where the change has them.
         var customers: [String: [Int32]]?
+        var customersBefore: [String: [Int32]]?
     }
 
     let user: UserID
@@ -123,17 +124,19 @@ struct InboxModel {
                     && (bound == nil || $0.stateSeq <= bound!)
             }
             if picked.isEmpty { return Outcome(status: .unchanged) }
+            let before = self.customers
             for row in picked {
                 self.rows[row.new.id]!.read = true
                 self.rows[row.new.id]!.seen = true
                 self.rows[row.new.id]!.readBy = self.seq + 1
             }
-            return Outcome(status: .changed, changes: [self.whole(.readAll, customer, type, bound)], updated: picked.count)
+            return Outcome(status: .changed, changes: [self.whole(.readAll, customer, type, bound, before)], updated: picked.count)
         case .seenAll(let customer):
             let picked = self.listed.filter { !$0.seen && (customer == nil || ($0.new.customer ?? "") == customer) }
             if picked.isEmpty { return Outcome(status: .unchanged) }
+            let before = self.customers
             for row in picked { self.rows[row.new.id]!.seen = true }
-            return Outcome(status: .changed, changes: [self.whole(.seenAll, customer, nil, nil)], updated: customer == nil ? 0 : picked.count)
+            return Outcome(status: .changed, changes: [self.whole(.seenAll, customer, nil, nil, before)], updated: customer == nil ? 0 : picked.count)
         }
     }
 
@@ -173,10 +176,12 @@ struct InboxModel {
         return self.log.last!
     }
 
-    private mutating func whole(_ kind: InboxChange.Kind, _ customer: String?, _ type: String?, _ bound: Int64?) -> Change {
+    private mutating func whole(
+        _ kind: InboxChange.Kind, _ customer: String?, _ type: String?, _ bound: Int64?, _ before: [String: [Int32]]
+    ) -> Change {
         let change = InboxChange(
             seq: self.seq + 1, kind: kind, unread: self.unread, unseen: self.unseen, customer: customer, type: type, upToSeq: bound)
-        self.log.append(Change(change: change, customers: self.customers))
+        self.log.append(Change(change: change, customers: self.customers, customersBefore: before))
         return self.log.last!
     }
 

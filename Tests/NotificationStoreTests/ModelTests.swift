@@ -197,14 +197,17 @@ private struct Walk {
     }
 
     /// - Parameter times: of the changes, from their log; nil compares only whether there is a time of reading.
-    private mutating func same(_ change: InboxChange, _ model: InboxModel.Change, times: [Int64: Timestamp]?, body: Bool = true) {
+    private mutating func same(_ change: InboxChange, _ model: InboxModel.Change, times: [Int64: Timestamp]?, isLogged: Bool = false) {
         var left = change
         var right = model.change
         self.expect((left.readAt == nil) == (model.readBy == nil), "read_at of \(left): \(String(describing: model.readBy))")
         if let times { self.expect(left.readAt == model.readBy.flatMap { times[$0] }, "read_at of \(left)") }
         self.expect((try? left.customerCounts.map(decodeCounts)) == model.customers, "customers of \(left)")
-        (left.readAt, left.customerCounts, right.customerCounts) = (nil, nil, nil)
-        if !body { (left.body, right.body) = (nil, nil) }
+        // Of the state before only the log knows.
+        self.expect((try? left.customerCountsBefore.map(decodeCounts)) == (isLogged ? model.customersBefore : nil), "customers before \(left)")
+        (left.readAt, left.customerCounts, right.customerCounts, left.customerCountsBefore) = (nil, nil, nil, nil)
+        // The log is read with the bodies of what is there now.
+        if isLogged { (left.body, right.body) = (nil, nil) }
         self.expect(left == right, "\(left)\ninstead of\n\(right)")
     }
 
@@ -303,7 +306,7 @@ private struct Walk {
                 } else {
                     self.expect(answer.changes?.count == Int(model.seq - at))
                     for (change, expected) in zip(answer.changes ?? [], model.log[Int(at)...]) {
-                        self.same(change, expected, times: times, body: false)
+                        self.same(change, expected, times: times, isLogged: true)
                         let row = change.notification.flatMap { model.rows[$0] }
                         self.expect(change.body == row.map { Array($0.new.body.utf8) })
                     }

@@ -172,7 +172,8 @@ final class OpenTransaction: Sendable {
     private let task: Task<Void, any Error>
 
     /// Returns when `sql` has run.
-    init(_ database: Database, _ sql: String) async throws {
+    /// - Parameter then: runs right before the commit.
+    init(_ database: Database, _ sql: String, then: String = "") async throws {
         var configuration = database.configuration
         configuration.statementTimeout = nil
         configuration.responseTimeout = nil
@@ -187,7 +188,7 @@ final class OpenTransaction: Sendable {
         self.key = key
         self.holder = holder
         self.session = session
-        self.task = Task { try await session.executeScript("BEGIN; \(sql); SELECT pg_advisory_xact_lock(\(key)); COMMIT") }
+        self.task = Task { try await session.executeScript("BEGIN; \(sql); SELECT pg_advisory_xact_lock(\(key)); \(then); COMMIT") }
         let look = PostgresStatement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = \(key) AND NOT granted", prepared: false)
         try await until { try await holder.execute(look)[0].int8(0) == 1 }
     }

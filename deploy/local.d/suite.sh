@@ -174,7 +174,7 @@ count_swift_tests() {
     local passed failed skipped
     passed=$(grep -cE '^[^ ] Test .* passed after [0-9.]+ seconds' <(grep -vE '^[^ ] Test run ' "$1")) || true
     failed=$(grep -cE '^[^ ] Test .* failed after [0-9.]+ seconds' <(grep -vE '^[^ ] Test run ' "$1")) || true
-    skipped=$(grep -cE '^[^ ] Test .* skipped' "$1") || true
+    skipped=$(grep -cE '^➜ Test .* skipped' "$1") || true
     # A run that was cut short, or in which nothing ran, has failed even if no test of it has.
     if [[ $failed -eq 0 && ($2 -ne 0 || $passed -eq 0) ]]; then
         failed=1
