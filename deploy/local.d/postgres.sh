@@ -86,11 +86,22 @@ start_postgres() {
     port=$REPLY
     ENVIRONMENT=()
     # TCP only: the path of a socket has no room for a long state folder. What makes a commit durable stays on, here as everywhere.
+    forget_dead_postmaster
     spawn postgres ${AS_POSTGRES[@]+"${AS_POSTGRES[@]}"} "$POSTGRES_PROGRAMS/postgres" -D "$POSTGRES_FOLDER/data" \
         -c listen_addresses=127.0.0.1 -c "port=$port" -c unix_socket_directories= \
         -c fsync=on -c full_page_writes=on -c synchronous_commit=on \
         -c max_connections=300 -c shared_buffers=256MB -c max_wal_size=2GB \
         -c timezone=UTC -c log_timezone=UTC -c 'log_line_prefix=%m [%p] '
+}
+
+# A killed postmaster that its parent has not reaped yet still has its pid, and the next one would take it for alive.
+forget_dead_postmaster() {
+    local lock=$POSTGRES_FOLDER/data/postmaster.pid old line
+    [[ -f $lock ]] || return 0
+    { IFS= read -r old <"$lock"; } 2>/dev/null || return 0
+    { IFS= read -r line <"/proc/$old/stat"; } 2>/dev/null || return 0
+    line=${line##*) }
+    if [[ $line == Z* ]]; then rm -f -- "$lock"; fi
 }
 
 database_url() {
