@@ -148,6 +148,11 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .testTarget(
+            name: "NotificationStoreTests",
+            dependencies: ["NotificationStore", "NotificationCore", "PostgresClient", "TestServers", logging],
+            swiftSettings: settings
+        ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationCore", nio], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),

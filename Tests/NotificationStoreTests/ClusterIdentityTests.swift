@@ -86,7 +86,9 @@ extension Store {
                 _ = try await node.rows("UPDATE cluster SET timeline = timeline + 1")
                 let open = try await OpenTransaction(database, "SELECT FROM cluster FOR UPDATE", then: "SELECT observe_cluster('0/0', 1)")
                 async let epochs = withThrowingTaskGroup(of: Int64.self) { group in
-                    for _ in 0..<2 { group.addTask { try await node.pool.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1)])[0].int8(0) } }
+                    for _ in 0..<2 {
+                        group.addTask { try await database.withConnection { try await $0.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1)])[0].int8(0) } }
+                    }
                     return try await group.reduce(into: [Int64]()) { $0.append($1) }
                 }
                 try await database.withConnection { connection async throws in
