@@ -19,7 +19,6 @@ final class EdgeLoop: @unchecked Sendable {
     private(set) var now = Timestamp.now().seconds
     private var wheel = TimerWheel<StreamConnection>(slots: 64)
     private var tick: RepeatedTask?
-    private var actions: [UserFeed.Action] = []
 
     init(eventLoop: any EventLoop, index: Int, edge: Edge) {
         self.eventLoop = eventLoop

@@ -16,8 +16,6 @@ public struct CommitTail: Sendable {
         public var commits: [Commit]
         /// Of the cluster.
         public var epoch: Int64
-        /// Whether there may be more: read again at once.
-        public var more: Bool
     }
 
     private let pool: PostgresPool
@@ -53,7 +51,7 @@ public struct CommitTail: Sendable {
                 self.from = try rows.first?.xid8(0)
             }
             let rows = try await self.pool.execute(Self.statement, [.xid8(self.from ?? 0)])
-            var reading = Reading(commits: [], epoch: 0, more: false)
+            var reading = Reading(commits: [], epoch: 0)
             var seen: Set<UUIDBytes> = []
             if let first = rows.first { self.identity?.advance(epoch: try first.int8(1), lsn: try first.text(6)) }
             for row in rows {

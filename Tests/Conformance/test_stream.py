@@ -273,13 +273,14 @@ def test_new_page_evicts_and_closed_streams_do_not_count(cluster, user):
     try:
         for stream in streams:
             stream.ready()
-        streams.pop(3).close()
 
-        def settled():
+        def open_streams():
             text = "".join(cluster.http.get(f"{edge}/metrics").text for edge in cluster.edges)
             return sum(float(line.split()[1]) for line in text.splitlines() if line.startswith("carillon_connections "))
 
-        eventually("the closed stream is noticed", lambda: settled() <= 9)
+        eventually("only these streams are open", lambda: open_streams() == 10, timeout=60)
+        streams.pop(3).close()
+        eventually("the closed stream is noticed", lambda: open_streams() == 9)
         # An edge gives the place back before it counts the stream as gone: the next one may not evict anybody.
         streams.append(user.stream(cluster.edges[0]))
         streams[-1].ready()
