@@ -61,7 +61,7 @@ public final class InboxWriter: Sendable {
         await self.bulk.connection.close()
     }
 
-    public var isAvailable: Bool { self.lanes.allSatisfy { $0.connection.isConnected } }
+    public var isAvailable: Bool { self.bulk.connection.isConnected && self.lanes.allSatisfy { $0.connection.isConnected } }
 
     public var counters: Counters { self.shared.counters }
 
