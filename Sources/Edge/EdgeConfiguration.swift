@@ -10,8 +10,8 @@ public struct EdgeConfiguration: Sendable {
     public var pingSeconds: Int64 = 30
     /// A reader that takes nothing for this long is closed.
     public var stalledSeconds: Int64 = 60
-    /// How long a new stream waits for the log.
-    public var joinSeconds: Int64 = 3
+    /// How long a new stream waits for its subscription and the log; longer than a silent Redis takes to be noticed.
+    public var joinSeconds: Int64 = 8
     public var authExpiringSeconds: Int64 = 60
     /// How long to wait for a message that another one overtook before the log is read.
     public var gapDelay: TimeAmount = .milliseconds(20)
