@@ -138,27 +138,30 @@ public final class Edge: SubscriptionListener {
 
     /// False when Redis did not take all of them.
     private func reassertLeases() async -> Bool {
-        let done = self.loops.map { loop in
-            loop.eventLoop.flatSubmit { () -> EventLoopFuture<Void> in
-                let leases = loop.leases
-                // In portions, so that Redis serves others in between.
-                var from = 0
-                var done = loop.eventLoop.makeSucceededVoidFuture()
-                while from < leases.count {
-                    let portion = Array(leases[from..<min(from + 500, leases.count)])
-                    done = done.flatMap { self.leases.reassert(portion.filter { loop.isOpen($0) }).hop(to: loop.eventLoop) }
-                    from += 500
-                }
-                return done
-            }
-        }
+        let done = self.loops.map { loop in loop.eventLoop.flatSubmit { self.reassertLeases(of: loop) } }
         do {
-            for future in done { try await future.get() }
+            for future in done {
+                for control in try await future.get() { self.received(control) }
+            }
             return true
         } catch {
             self.logger.debug("leases not taken again, tried with the next heartbeat", metadata: ["error": "\(error)"])
             return false
         }
+    }
+
+    /// In portions, so that Redis serves others in between. Answers which of this edge's streams must go.
+    func reassertLeases(of loop: EdgeLoop) -> EventLoopFuture<[Control]> {
+        loop.eventLoop.assertInEventLoop()
+        let leases = loop.leases
+        var done = loop.eventLoop.makeSucceededFuture([Control]())
+        for from in stride(from: 0, to: leases.count, by: 500) {
+            let portion = leases[from..<min(from + 500, leases.count)]
+            done = done.flatMap { before in
+                self.leases.reassert(portion.filter { loop.isOpen($0) }).map { before + $0 }.hop(to: loop.eventLoop)
+            }
+        }
+        return done
     }
 
     // MARK: Long work

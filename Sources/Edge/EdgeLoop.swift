@@ -19,6 +19,9 @@ final class EdgeLoop: @unchecked Sendable {
     private(set) var now = Timestamp.now().seconds
     private var wheel = TimerWheel<StreamConnection>(slots: 64)
     private var tick: RepeatedTask?
+    private var suspension = Suspension()
+    /// Answers of the log that came while nothing may be delivered.
+    private var held: [() -> Void] = []
 
     init(eventLoop: any EventLoop, index: Int, edge: Edge) {
         self.eventLoop = eventLoop
@@ -189,6 +192,8 @@ final class EdgeLoop: @unchecked Sendable {
 
     func received(_ messages: [UserMessage]) {
         self.eventLoop.assertInEventLoop()
+        // What is dropped now is read from the log afterwards.
+        if !self.mayDeliver() { return }
         self.now = Timestamp.now().seconds
         for message in messages {
             guard let hub = self.hubs[message.user] else { continue }
@@ -237,6 +242,7 @@ final class EdgeLoop: @unchecked Sendable {
     /// What the commit tail read. Answers how many of the users here had not got what is committed for long enough.
     func tail(_ heads: [(user: UserID, seq: Int64, ageMilliseconds: Int64)]) -> Int {
         self.eventLoop.assertInEventLoop()
+        if !self.mayDeliver() { return 0 }
         var late = 0
         for head in heads {
             guard let hub = self.hubs[head.user] else { continue }
@@ -255,6 +261,31 @@ final class EdgeLoop: @unchecked Sendable {
         self.eventLoop.assertInEventLoop()
         for hub in Array(self.hubs.values) { self.input(hub, flushing: false) { $0.reconcile(&$1) } }
         self.flush()
+    }
+
+    // MARK: After this process stood still
+
+    /// False after this process stood still for so long that others took its streams' places: until it has taken them again, and those that
+    /// are over their user's limit are closed, nothing is delivered.
+    private func mayDeliver() -> Bool {
+        if self.suspension.isSuspended { return false }
+        guard self.suspension.begins(now: .now()) else { return true }
+        self.edge.metrics.suspensions.add(1, ordering: .relaxed)
+        self.edge.leases.beat().hop(to: self.eventLoop).flatMap { _ in self.edge.reassertLeases(of: self) }.whenComplete { result in
+            switch result {
+            case .success(let surplus):
+                for control in surplus { self.control(control) }
+            case .failure:
+                // Without Redis there is no limit.
+                break
+            }
+            self.suspension.ended(now: .now(), lastBeat: self.edge.leases.lastBeat)
+            let held = self.held
+            self.held = []
+            for answer in held { answer() }
+            self.reconcile()
+        }
+        return false
     }
 
     // MARK: The machine's actions
@@ -344,6 +375,10 @@ final class EdgeLoop: @unchecked Sendable {
 
     private func readCompleted(_ hub: UserHub, asked: StreamPosition?, _ result: Result<FeedAnswer, StoreError>) {
         guard !hub.isGone else { return }
+        guard self.mayDeliver() else {
+            self.held.append { self.readCompleted(hub, asked: asked, result) }
+            return
+        }
         switch result {
         case .failure:
             self.input(hub) { $0.readFailed(&$1) }
@@ -431,6 +466,7 @@ final class EdgeLoop: @unchecked Sendable {
     // MARK: Time
 
     private func ticked() {
+        if self.mayDeliver() { self.suspension.awake(now: .now(), lastBeat: self.edge.leases.lastBeat) }
         self.now = Timestamp.now().seconds
         for connection in self.wheel.advance(to: self.now) where connection.phase != .closed {
             self.look(at: connection)

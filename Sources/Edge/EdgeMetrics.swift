@@ -14,6 +14,8 @@ public final class EdgeMetrics: Sendable {
     public let stalled = Atomic<Int>(0)
     public let malformed = Atomic<Int>(0)
     public let opened = Atomic<Int>(0)
+    /// Times that an event loop found that this process had stood still.
+    public let suspensions = Atomic<Int>(0)
     /// From commit to the write on the socket.
     public let fanout = Histogram()
 

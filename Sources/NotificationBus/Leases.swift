@@ -32,7 +32,7 @@ public final class Leases: Sendable {
     public enum Mode: String, Sendable, CaseIterable { case evict, refuse }
 
     /// An edge is dead when its heartbeat is this old.
-    static let deadMilliseconds: Int64 = 3000
+    public static let deadMilliseconds: Int64 = 3000
     static let lifetimeSeconds: Int64 = 3600
     static let evictionMilliseconds: Int64 = 60_000
 
@@ -42,6 +42,7 @@ public final class Leases: Sendable {
         var asOf: Int64 = 0
         /// Releases that Redis did not hear of. Past the bound they end with their set's lifetime.
         var missed: Set<Lease> = []
+        var lastBeat: NIODeadline?
     }
 
     private static let missedBound = 100_000
@@ -131,11 +132,13 @@ public final class Leases: Sendable {
     }
 
     private func beatNow() -> EventLoopFuture<Bool> {
-        self.redis.run(Self.heartbeat, keys: [self.names.edges], arguments: [.string(self.incarnation), .integer(Self.deadMilliseconds)]).map { value in
-            guard let values = value.array, values.count >= 2, let now = values[0].int else { return true }
+        let now = NIODeadline.now()
+        return self.redis.run(Self.heartbeat, keys: [self.names.edges], arguments: [.string(self.incarnation), .integer(Self.deadMilliseconds)]).map { value in
+            guard let values = value.array, values.count >= 2, let time = values[0].int else { return true }
             self.state.withLock {
+                $0.lastBeat = max($0.lastBeat ?? now, now)
                 $0.alive = values.dropFirst(2).compactMap(\.string)
-                $0.asOf = now
+                $0.asOf = time
             }
             return values[1].int == 1
         }
@@ -167,27 +170,52 @@ public final class Leases: Sendable {
         }
     }
 
-    /// Takes the places of open streams again, after Redis may have forgotten them, or before it would.
-    public func reassert(_ leases: [Lease]) -> EventLoopFuture<Void> {
+    /// Takes the places of open streams again, after Redis may have forgotten them, or before it would. Answers which of this edge's own
+    /// streams are over their user's limit and must go; those of other edges are told.
+    public func reassert(_ leases: [Lease]) -> EventLoopFuture<[Control]> {
         self.redis.run(Self.acquire, calls: leases.map { self.call($0, fingerprint: "", mode: .evict) }).map { values in
-            for (lease, value) in zip(leases, values) { _ = self.answer(value, lease.user) }
+            var own: [Control] = []
+            for (lease, value) in zip(leases, values) {
+                let surplus = Self.surplus(value)
+                own += surplus.filter { $0.edge == self.incarnation }.map { .evict(lease.user, connection: $0.connection) }
+                self.tell(surplus.filter { $0.edge != self.incarnation }, of: lease.user)
+            }
+            return own
         }
     }
 
     private func answer(_ value: RedisValue, _ user: UserID) -> LeaseAnswer {
-        guard let values = value.array, let word = values.first?.string else { return .granted }
-        if word == "refused" { return .refused }
-        if word == "evicted" { return .evictedBefore }
-        var commands: [RedisCommand] = []
-        for member in values.dropFirst().compactMap(\.string) {
-            guard let slash = member.firstIndex(of: "/") else { continue }
-            let connection = String(member[member.index(after: slash)...])
-            commands.append(
-                RedisCommand("PUBLISH", .string(self.names.control(edge: String(member[..<slash]))), .string(Control.evict(user, connection: connection).text)))
+        switch value.array?.first?.string {
+        case "refused": return .refused
+        case "evicted": return .evictedBefore
+        default:
+            self.tell(Self.surplus(value), of: user)
+            return .granted
         }
-        if !commands.isEmpty { _ = self.redis.pipeline(commands) }
-        return .granted
     }
+
+    /// Members that lost their place.
+    private static func surplus(_ value: RedisValue) -> [(edge: String, connection: String)] {
+        guard let values = value.array, values.first?.string == "granted" else { return [] }
+        return values.dropFirst().compactMap { value in
+            guard let member = value.string, let slash = member.firstIndex(of: "/") else { return nil }
+            return (String(member[..<slash]), String(member[member.index(after: slash)...]))
+        }
+    }
+
+    private func tell(_ surplus: [(edge: String, connection: String)], of user: UserID) {
+        if surplus.isEmpty { return }
+        let commands = surplus.map {
+            RedisCommand("PUBLISH", .string(self.names.control(edge: $0.edge)), .string(Control.evict(user, connection: $0.connection).text))
+        }
+        self.redis.pipeline(commands).whenFailure { error in
+            // That edge takes its leases again once it hears from Redis, and finds out then.
+            self.logger.debug("an eviction was not told", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// When this edge last told Redis that it lives, as far as it knows.
+    public var lastBeat: NIODeadline? { self.state.withLock { $0.lastBeat } }
 
     /// Tells the edge that holds this stream. False when no edge does.
     public func tell(_ control: Control, connection: String) -> EventLoopFuture<Bool> {

@@ -56,6 +56,7 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))
             text.counter("carillon_streams_evicted_total", "Streams closed for their user's limit.", edge.evicted.load(ordering: .relaxed))
             text.counter("carillon_streams_stalled_total", "Streams closed since nothing was read.", edge.stalled.load(ordering: .relaxed))
+            text.counter("carillon_suspensions_total", "Times that an event loop had stood still and took its streams' places again.", edge.suspensions.load(ordering: .relaxed))
             text.counter("carillon_events_delivered_total", "Changes written to streams.", edge.delivered.load(ordering: .relaxed))
             text.counter("carillon_gap_repairs_total", "Gaps filled from the change log.", edge.gapRepairs.load(ordering: .relaxed))
             text.counter("carillon_resyncs_total", "Streams told to start anew.", edge.resyncs.load(ordering: .relaxed))
