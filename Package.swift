@@ -143,8 +143,8 @@ let package = Package(
         .testTarget(
             name: "APITests",
             dependencies: [
-                "API", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix,
-                nioHTTP1, logging, hummingbird,
+                "API", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", "PostgresClient", "RedisClient",
+                "TestServers", nio, nioPosix, nioHTTP1, logging, hummingbird,
             ],
             swiftSettings: settings
         ),

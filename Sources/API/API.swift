@@ -2,20 +2,23 @@ public import Gateway
 import HTTPTypes
 public import Hummingbird
 import NIOHTTP1
+public import NotificationBus
 public import NotificationCore
 public import NotificationStore
 
 /// The HTTP API of the role `api`.
 public struct API: Sendable {
     private let notify: NotifyRoute
+    private let direct: DirectRoute
     private let reads: InboxReads
     private let writes: InboxWrites
 
     public init(
-        writer: InboxWriter, reader: InboxReader, counts: any CountSource, credentials: Credentials,
+        writer: InboxWriter, reader: InboxReader, counts: any CountSource, events: DirectEvents, credentials: Credentials,
         catalogue: @escaping @Sendable () -> Catalogue
     ) {
         self.notify = NotifyRoute(writer: writer, reader: reader, credentials: credentials, catalogue: catalogue)
+        self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
     }
@@ -23,6 +26,7 @@ public struct API: Sendable {
     /// Adds the routes that answer without Hummingbird.
     public func addPlainRoutes(to routes: inout GatewayRoutes) {
         routes.add(.POST, "/v1/internal/notify", self.notify, publishes: true)
+        routes.add(.POST, "/v1/notifications/sse", self.direct, publishes: true)
     }
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.

@@ -14,25 +14,7 @@ struct NotifyRoute: PlainRoute {
     let catalogue: @Sendable () -> Catalogue
 
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
-        let promise = eventLoop.makePromise(of: GatewayResponse.self)
-        let authorization = request.header("authorization")
-        let header = request.header("x-api-key")
-        if let text = header ?? Credentials.bearer(authorization), text.hasPrefix("ck_"), text.utf8.count <= 128,
-            case .some(.some(let key)) = self.credentials.cachedKey(text), key.scopes.contains(.notify)
-        {
-            self.accept(request, promise)
-            return promise.futureResult
-        }
-        Task {
-            do throws(Problem) {
-                _ = try await self.credentials.application(authorization, apiKey: header, scope: .notify)
-            } catch {
-                promise.fail(error)
-                return
-            }
-            self.accept(request, promise)
-        }
-        return promise.futureResult
+        eventLoop.answer(to: request, scope: .notify, credentials: self.credentials) { _, promise in self.accept(request, promise) }
     }
 
     private func accept(_ request: GatewayRequest, _ promise: EventLoopPromise<GatewayResponse>) {

@@ -129,6 +129,10 @@ public final class Edge: SubscriptionListener {
         for loop in self.loops { loop.eventLoop.execute { loop.control(control) } }
     }
 
+    public func received(broadcast payload: ByteBuffer) {
+        for loop in self.loops { loop.eventLoop.execute { loop.received(broadcast: payload) } }
+    }
+
     func takeEarlyEviction(_ id: NotificationID) -> Bool { self.state.withLock { $0.earlyEvictions.removeValue(forKey: id) != nil } }
     func foundConnection(_ id: NotificationID) { self.state.withLock { $0.earlyEvictions[id] = nil } }
 

@@ -198,6 +198,10 @@ final class EdgeLoop: @unchecked Sendable {
         for message in messages {
             guard let hub = self.hubs[message.user] else { continue }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
+                if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
+                    self.deliver(direct, message.payload, CollectionOfOne(hub))
+                    continue
+                }
                 self.edge.metrics.malformed.add(1, ordering: .relaxed)
                 continue
             }
@@ -237,6 +241,38 @@ final class EdgeLoop: @unchecked Sendable {
             entries.append(.init(seq: envelope.first + Int64(index), item: StreamItem(change, message: payload)))
         }
         self.input(hub, flushing: false) { $0.receive(epoch: envelope.epoch, entries, &$1) }
+    }
+
+    func received(broadcast payload: ByteBuffer) {
+        self.eventLoop.assertInEventLoop()
+        if !self.mayDeliver() { return }
+        self.now = Timestamp.now().seconds
+        guard let direct = payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) else {
+            self.edge.metrics.malformed.add(1, ordering: .relaxed)
+            return
+        }
+        self.deliver(direct, payload, self.hubs.values)
+        self.flush()
+    }
+
+    /// At most once: to those who can take it now. Nothing of it is kept for the others.
+    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>) {
+        guard let frame = payload.getSlice(at: payload.readerIndex + direct.frameOffset, length: payload.readableBytes - direct.frameOffset) else { return }
+        var written = 0
+        var dropped = 0
+        for hub in hubs {
+            for connection in hub.connections where connection.filter?.shows(customer: direct.customer) ?? true {
+                guard connection.phase == .live, connection.takesMore() else {
+                    dropped += 1
+                    continue
+                }
+                connection.write(frame)
+                written += 1
+            }
+        }
+        self.edge.metrics.direct.add(written, ordering: .relaxed)
+        self.edge.metrics.directDropped.add(dropped, ordering: .relaxed)
+        self.edge.metrics.fanout.record(microseconds: Timestamp.now().microseconds - direct.sentAt.microseconds, times: written)
     }
 
     /// What the commit tail read. Answers how many of the users here had not got what is committed for long enough.

@@ -6,6 +6,9 @@ public final class EdgeMetrics: Sendable {
     public let connections = Atomic<Int>(0)
     public let lagging = Atomic<Int>(0)
     public let delivered = Atomic<Int>(0)
+    /// Direct events written, and those that a stream could not take.
+    public let direct = Atomic<Int>(0)
+    public let directDropped = Atomic<Int>(0)
     public let gapRepairs = Atomic<Int>(0)
     public let resyncs = Atomic<Int>(0)
     public let unpublished = Atomic<Int>(0)

@@ -74,15 +74,19 @@ struct StreamFilter {
         return frame
     }
 
+    /// Whether a notification of this customer, or of none, is for this stream.
+    func shows(customer: String?) -> Bool {
+        if let allowed, let customer, !allowed.contains(customer) { return false }
+        return self.only.map { $0 == customer } ?? true
+    }
+
     private func isVisible(_ item: StreamItem) -> Bool {
         switch item.kind {
         case .readAll, .seenAll:
             guard let customer = item.customer, !customer.isEmpty else { return true }
             if let allowed, !allowed.contains(customer) { return false }
             return self.only.map { $0 == customer } ?? true
-        case .created, .updated, .deleted, .expired, .replaced:
-            if let allowed, let customer = item.customer, !allowed.contains(customer) { return false }
-            return self.only.map { $0 == item.customer } ?? true
+        case .created, .updated, .deleted, .expired, .replaced: return self.shows(customer: item.customer)
         }
     }
 

@@ -9,6 +9,8 @@ public protocol SubscriptionListener: AnyObject, Sendable {
     /// Called on the subscriber's event loop, once per loop and read.
     func received(_ messages: [UserMessage], loop: Int)
     func received(_ control: Control)
+    /// For every stream of this edge.
+    func received(broadcast payload: ByteBuffer)
     /// A new connection is up and everything is subscribed again: what was published in between is lost.
     func resubscribed()
 }
@@ -43,6 +45,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
     private let loops: Int
     private let control: ByteBuffer
     private let controlName: String
+    private let broadcast: ByteBuffer
     private let probe: Histogram
     private let eventLoop: any EventLoop
     private let logger: Logger
@@ -57,6 +60,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
         self.eventLoop = eventLoop
         self.controlName = names.control(edge: edge)
         self.control = ByteBuffer(string: self.controlName)
+        self.broadcast = ByteBuffer(string: names.broadcast)
         self.probe = probe
         self.logger = logger
     }
@@ -69,8 +73,8 @@ public final class Subscriptions: RedisSubscriberDelegate {
         }
         subscriber.start()
         // It is remembered and subscribed with the first connection.
-        subscriber.subscribe([self.controlName]).whenFailure { error in
-            self.logger.debug("control channel waits for the connection", metadata: ["error": "\(error)"])
+        subscriber.subscribe([self.controlName, self.names.broadcast]).whenFailure { error in
+            self.logger.debug("control channels wait for the connection", metadata: ["error": "\(error)"])
         }
     }
 
@@ -132,6 +136,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
     public func subscriber(_ subscriber: RedisSubscriber, received messages: [RedisMessage]) {
         var byLoop = [[UserMessage]](repeating: [], count: self.loops)
         var controls: [Control] = []
+        var broadcasts: [ByteBuffer] = []
         let listener = self.state.withLock { state in
             for message in messages {
                 if let entry = state.entries[message.channel] {
@@ -141,6 +146,8 @@ public final class Subscriptions: RedisSubscriberDelegate {
                         byLoop[loop].append(UserMessage(user: entry.user, payload: message.payload))
                         loops &= loops - 1
                     }
+                } else if message.channel == self.broadcast {
+                    broadcasts.append(message.payload)
                 } else if message.channel == self.control, let control = Control(String(buffer: message.payload)) {
                     controls.append(control)
                 }
@@ -148,6 +155,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
             return state.listener
         }
         for (loop, messages) in byLoop.enumerated() where !messages.isEmpty { listener?.received(messages, loop: loop) }
+        for payload in broadcasts { listener?.received(broadcast: payload) }
         for control in controls { listener?.received(control) }
     }
 

@@ -12,7 +12,10 @@ public struct NotifyRequest: Sendable {
         public init() {}
     }
 
+    /// Empty for a broadcast.
     public var users: [UserID]
+    /// Every connected client; only of a direct event.
+    public var broadcast = false
     public var type: String
     public var event: String?
     public var level: Level
@@ -32,12 +35,25 @@ public struct NotifyRequest: Sendable {
     public var collapseKey: String?
     public var templateData: JSONValue?
 
+    /// What is asked for: a stored notification, or an event that is sent now or never.
+    public enum Kind: Sendable {
+        case stored
+        case direct
+    }
+
     /// - Throws: ``ValidationError`` that names every field that is wrong.
-    public init(json: JSONValue, catalogue: Catalogue, now: Timestamp, limits: Limits = Limits()) throws(ValidationError) {
+    public init(json: JSONValue, kind request: Kind = .stored, catalogue: Catalogue, now: Timestamp, limits: Limits = Limits()) throws(ValidationError) {
         guard case .object = json else { throw ValidationError("", "the body must be an object") }
         var reader = FieldReader(json)
 
-        self.users = reader.users("user_ids", "user_id", "userId", limit: limits.users)
+        if request == .direct { self.broadcast = reader.flag("broadcast") ?? false }
+        if self.broadcast {
+            self.users = []
+            reader.refuse(["user_ids", "user_id", "userId"], "a broadcast is for every connected client")
+        } else {
+            self.users = reader.users("user_ids", "user_id", "userId", limit: limits.users)
+        }
+        if request == .direct { reader.refuse(["deliver_at", "collapse_key"], "a direct event is sent at once and not stored") }
         let typeName = reader.name("type", limit: limits.name)
         self.event = reader.name("event", limit: limits.name)
         var level = reader.choice("level", Level.init(name:), Level.allCases.map(\.name))
@@ -209,6 +225,19 @@ struct FieldReader {
             return nil
         }
         return time
+    }
+
+    mutating func flag(_ name: String) -> Bool? {
+        guard let (_, value) = self.find([name]) else { return nil }
+        guard case .bool(let flag) = value else {
+            self.fail(name, "must be true or false")
+            return nil
+        }
+        return flag
+    }
+
+    mutating func refuse(_ names: [String], _ detail: String) {
+        for name in names where self.find([name]) != nil { self.fail(name, detail) }
     }
 
     mutating func object(_ name: String, bytes limit: Int) -> [UInt8]? {

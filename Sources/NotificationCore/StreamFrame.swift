@@ -63,6 +63,17 @@ public enum StreamFrame {
         }
     }
 
+    /// An event that was never stored: without `id:`, number and count, so that a client's position stays where it is.
+    ///
+    /// - Parameter body: as ``NotifyRequest/encodeBody(createdAt:)`` makes it.
+    public static func appendDirect(id: NotificationID, body: some Sequence<UInt8>, to bytes: inout [UInt8]) {
+        bytes.append(ascii: "data: {\"id\":\"")
+        id.append(to: &bytes)
+        bytes.append(ascii: "\",")
+        bytes.append(contentsOf: body)
+        bytes.append(ascii: ",\"read\":false,\"ephemeral\":true}\n\n")
+    }
+
     /// An `id:` alone moves the client's position along past a change that it must not see.
     public static func appendPosition(_ position: StreamPosition, to bytes: inout [UInt8]) {
         bytes.append(ascii: "id: ")

@@ -58,6 +58,8 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_streams_stalled_total", "Streams closed since nothing was read.", edge.stalled.load(ordering: .relaxed))
             text.counter("carillon_suspensions_total", "Times that an event loop had stood still and took its streams' places again.", edge.suspensions.load(ordering: .relaxed))
             text.counter("carillon_events_delivered_total", "Changes written to streams.", edge.delivered.load(ordering: .relaxed))
+            text.counter("carillon_direct_events_delivered_total", "Direct events written to streams.", edge.direct.load(ordering: .relaxed))
+            text.counter("carillon_direct_events_dropped_total", "Direct events that a stream could not take.", edge.directDropped.load(ordering: .relaxed))
             text.counter("carillon_gap_repairs_total", "Gaps filled from the change log.", edge.gapRepairs.load(ordering: .relaxed))
             text.counter("carillon_resyncs_total", "Streams told to start anew.", edge.resyncs.load(ordering: .relaxed))
             text.counter("carillon_malformed_messages_total", "Messages from Redis that were not understood.", edge.malformed.load(ordering: .relaxed))

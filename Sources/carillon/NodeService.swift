@@ -64,8 +64,8 @@ struct NodeService: Service {
         if configuration.roles.contains(.api), let writer {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool),
-                counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), credentials: credentials,
-                catalogue: { catalogue })
+                counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
+                credentials: credentials, catalogue: { catalogue })
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())

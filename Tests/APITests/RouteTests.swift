@@ -35,6 +35,24 @@ struct RouteTests {
         }
     }
 
+    @Test("a direct event without Redis is 503, and a wrong one is told so before")
+    func directWithoutRedis() async throws {
+        try await TestAPI.run { api in
+            func send(_ body: String) async throws -> Answer { try await api.ask("POST", "/v1/notifications/sse", ["x-api-key": api.key], body) }
+            let away = try await send("{\"user_ids\":[\"a\"],\"title\":\"now or never\"}")
+            #expect(away.status == 503)
+            #expect(away.headers.contains(name: "retry-after"))
+            let everybody = try await send("{\"broadcast\":true,\"title\":\"now or never\"}")
+            #expect(everybody.status == 503)
+            let bad = [
+                "{\"title\":\"nobody\"}", "{\"broadcast\":true,\"user_id\":\"a\",\"title\":\"both\"}", "{\"broadcast\":1,\"user_id\":\"a\",\"title\":\"no flag\"}",
+                "{\"user_id\":\"a\",\"title\":\"later\",\"deliver_at\":\"2999-01-01T00:00:00Z\"}",
+                "{\"user_id\":\"a\",\"title\":\"stored\",\"collapse_key\":\"k\"}", "{\"user_id\":\"a\",\"title\":\"mail\",\"channels\":[\"email\"]}",
+            ]
+            for body in bad { #expect(try await send(body).status == 422, "\(body)") }
+        }
+    }
+
     @Test("what is stored for later, or for tracking only, has no number and is in no list")
     func withoutNumber() async throws {
         try await TestAPI.run { api in

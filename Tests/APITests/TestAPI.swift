@@ -5,9 +5,11 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NotificationBus
 import NotificationCore
 import NotificationStore
 import PostgresClient
+import RedisClient
 import Synchronization
 import TestServers
 import Testing
@@ -85,15 +87,18 @@ struct TestAPI: Sendable {
         self.writer.start()
         while !self.writer.isAvailable { await Task.yield() }
         let keys = APIKeyStore(pool: self.pool)
-        self.key = try await keys.create(name: "test", scopes: [.notify]).key
+        self.key = try await keys.create(name: "test", scopes: [.notify, .direct]).key
         let origins = Origins(["https://app.example.com"])
         let credentials = Credentials(
             verifier: try TokenVerifier(configuration: TokenConfiguration(secret: Self.secret), logger: logger), keys: keys,
             tickets: TicketSigner(secret: Array(Self.secret.utf8)), cookieName: "carillon_token", origins: origins)
         let catalogue = try Catalogue([Catalogue.Kind(name: "chat", aliases: ["chats"]), Catalogue.Kind(name: "task")])
         let reader = InboxReader(pool: self.pool)
+        // Never started: as if Redis were away.
+        let redis = RedisClient(endpoint: RedisEndpoint(host: "127.0.0.1"), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
         let api = API(
-            writer: self.writer, reader: reader, counts: StoredCounts(reader: reader), credentials: credentials, catalogue: { catalogue })
+            writer: self.writer, reader: reader, counts: StoredCounts(reader: reader),
+            events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials, catalogue: { catalogue })
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)
         var routes = GatewayRoutes(origins: origins, fallback: router.buildResponder())

@@ -1,0 +1,57 @@
+import Gateway
+import NIOCore
+import NIOHTTP1
+import NotificationBus
+import NotificationCore
+import NotificationStore
+
+/// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once.
+struct DirectRoute: PlainRoute {
+    let events: DirectEvents
+    let credentials: Credentials
+    let catalogue: @Sendable () -> Catalogue
+
+    func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
+        eventLoop.answer(to: request, scope: .direct, credentials: self.credentials) { _, promise in self.accept(request, promise) }
+    }
+
+    private func accept(_ request: GatewayRequest, _ promise: EventLoopPromise<GatewayResponse>) {
+        let now = Timestamp.now()
+        let event: NotifyRequest
+        do throws(Problem) {
+            event = try self.parse(request.body, now: now)
+        } catch {
+            promise.fail(error)
+            return
+        }
+        guard event.channels.contains(.inApp) else {
+            promise.fail(Problem.invalidField("/channels", "a direct event is shown in the application or not at all"))
+            return
+        }
+        var frame: [UInt8] = []
+        StreamFrame.appendDirect(id: NotificationID.make(now: now), body: event.encodeBody(createdAt: now), to: &frame)
+        let message = DirectEnvelope.encode(frame: frame, customer: event.customer, sentAt: now)
+        let sent = event.broadcast ? self.events.broadcast(message) : self.events.send(message, to: event.users)
+        sent.whenComplete { result in
+            switch result {
+            case .success(let edges):
+                var bytes: [UInt8] = []
+                bytes.append(ascii: "{\"message\":\"Event sent to connected users\",\"edges\":")
+                bytes.append(decimal: Int64(edges))
+                bytes.append(UInt8(ascii: "}"))
+                promise.succeed(.json(.ok, bytes))
+            case .failure:
+                promise.fail(Problem.unavailable("Redis is out of reach, and a direct event is stored nowhere; send it again."))
+            }
+        }
+    }
+
+    private func parse(_ body: ByteBuffer, now: Timestamp) throws(Problem) -> NotifyRequest {
+        let json = try JSONBody.parse(body)
+        do throws(ValidationError) {
+            return try NotifyRequest(json: json, kind: .direct, catalogue: self.catalogue(), now: now)
+        } catch {
+            throw Problem(error)
+        }
+    }
+}

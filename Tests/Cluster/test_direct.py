@@ -1,0 +1,76 @@
+"""Direct events: shown to whoever is connected, and stored nowhere."""
+
+import pytest
+
+from carillon import APIS, EDGES, KEY, URL, Stream, call, new_user, notify, problem, token
+
+
+def send(base=APIS[0], **body):
+    return call("POST", "/v1/notifications/sse", KEY, base=base, json={"title": "now or never", **body})
+
+
+def test_a_direct_event_reaches_every_stream_of_its_users_and_leaves_nothing(request):
+    user, other = new_user(), new_user()
+    mine, theirs = token(user), token(other)
+    with Stream(mine, EDGES[0]) as one, Stream(mine, EDGES[1]) as two, Stream(theirs, URL) as third:
+        start = [stream.expect("ready").id for stream in (one, two, third)]
+        answer = send(user_ids=[user, user], type="chat", data={"typing": True}, link="/chat/1")
+        assert answer.status_code == 200 and answer.json()["edges"] == 2 and answer.json()["message"]
+        for stream in (one, two):
+            event = stream.next()
+            assert event.name == "message" and not event.has_id
+            assert event.data["ephemeral"] is True and event.data["title"] == "now or never" and event.data["data"] == {"typing": True}
+            assert "seq" not in event.data and "unread" not in event.data
+        stored = notify([user, other], "stored")
+        assert one.next().data["id"] == stored[0]["id"] and two.next().data["id"] == stored[0]["id"]
+        # The other user was not shown the direct event.
+        assert third.next().data["id"] == stored[1]["id"]
+        listed = call("GET", "/v1/notifications", mine).json()
+        assert [item["title"] for item in listed["data"]] == ["stored"] and listed["unread"] == 1
+    # A reconnect resumes as if it had never been.
+    with Stream(mine, EDGES[0], last=start[0]) as again:
+        again.expect("ready")
+        assert again.next().data["title"] == "stored"
+
+
+def test_a_broadcast_reaches_every_stream_on_every_edge():
+    users = [new_user() for _ in range(3)]
+    streams = [Stream(token(user), edge) for user in users for edge in EDGES]
+    try:
+        for stream in streams:
+            stream.expect("ready")
+        answer = send(broadcast=True, level="WARNING")
+        assert answer.status_code == 200 and answer.json()["edges"] == len(EDGES)
+        for stream in streams:
+            event = stream.next()
+            assert event.data["ephemeral"] is True and event.data["level"] == "WARNING" and not event.has_id
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def test_a_direct_event_of_a_customer_is_hidden_like_any_other():
+    user = new_user()
+    with Stream(token(user, "--customer", "a"), EDGES[0]) as limited, Stream(token(user), EDGES[0], path="/v1/notifications/sse?customer_id=b") as only:
+        limited.expect("ready")
+        only.expect("ready")
+        for customer in ("b", "a"):
+            assert send(user_id=user, customer_id=customer, title=f"of {customer}").status_code == 200
+        assert send(user_id=user, title="of none").status_code == 200
+        assert limited.next().data["title"] == "of a" and limited.next().data["title"] == "of none"
+        assert only.next().data["title"] == "of b"
+        notify(user, "the last", customer_id="b")
+        assert only.next().data["title"] == "the last"
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"user_ids": []}, {"broadcast": "yes"}, {"broadcast": True, "user_ids": ["a"]}, {"user_id": "a", "deliver_at": "2999-01-01T00:00:00Z"},
+    {"user_id": "a", "collapse_key": "k"}, {"user_id": "a", "channels": ["email"]}, {"user_id": "a", "title": ""},
+])
+def test_a_wrong_direct_event_is_refused(body):
+    problem(send(**body), 422, "invalid_body")
+
+
+def test_a_user_cannot_send_one():
+    problem(call("POST", "/v1/notifications/sse", token(new_user()), json={"user_id": "a", "title": "t"}), 403, "forbidden")
+    problem(call("POST", "/v1/notifications/sse", json={"user_id": "a", "title": "t"}), 401, "unauthorized")
