@@ -11,6 +11,21 @@ struct NotifyAnswer: Sendable {
 
     var entries: [Entry]
 
+    init(entries: [Entry]) {
+        self.entries = entries
+    }
+
+    /// An answer as ``encode()`` made it before the numbers were known, and the numbers. Nil when it is none.
+    init?(_ text: String, seqs: [NotificationID: Int64?]) {
+        guard let json = try? JSONParser.parse(Array(text.utf8)), case .array(let list) = json["notifications"] else { return nil }
+        self.entries = []
+        self.entries.reserveCapacity(list.count)
+        for item in list {
+            guard let id = item["id"]?.string.flatMap({ NotificationID($0) }), let user = item["user_id"]?.string.flatMap({ UserID($0) }) else { return nil }
+            self.entries.append(Entry(id: id, user: user, seq: seqs[id] ?? nil))
+        }
+    }
+
     func encode() -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(64 + self.entries.reduce(0) { $0 + 80 + $1.user.value.utf8.count })

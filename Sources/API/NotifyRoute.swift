@@ -11,21 +11,23 @@ struct NotifyRoute: PlainRoute {
     let writer: InboxWriter
     let reader: InboxReader
     let credentials: Credentials
+    let idempotency: Idempotency
     let catalogue: @Sendable () -> Catalogue
 
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
-        eventLoop.answer(to: request, scope: .notify, credentials: self.credentials) { _, promise in self.accept(request, promise) }
+        eventLoop.answer(to: request, scope: .notify, credentials: self.credentials) { key, promise in
+            do throws(Problem) {
+                try self.accept(request, key, promise)
+            } catch {
+                promise.fail(error)
+            }
+        }
     }
 
-    private func accept(_ request: GatewayRequest, _ promise: EventLoopPromise<GatewayResponse>) {
+    private func accept(_ request: GatewayRequest, _ key: APIKeyStore.Key, _ promise: EventLoopPromise<GatewayResponse>) throws(Problem) {
         let now = Timestamp.now()
-        let notify: NotifyRequest
-        do throws(Problem) {
-            notify = try self.parse(request.body, now: now)
-        } catch {
-            promise.fail(error)
-            return
-        }
+        var claim = try Idempotency.claim(request, owner: key, route: "notify")
+        let notify = try self.parse(request.body, now: now)
         let body = String(decoding: notify.encodeBody(createdAt: now), as: UTF8.self)
         let template = NewNotification(id: NotificationID.make(now: now), request: notify, body: body, createdAt: now)
         var commands: [InboxCommand] = []
@@ -39,11 +41,46 @@ struct NotifyRoute: PlainRoute {
             entries.append(NotifyAnswer.Entry(id: new.id, user: user))
         }
         let planned = entries
-        self.writer.submit(commands) { result in
+        if claim != nil {
+            claim!.answer = String(decoding: NotifyAnswer(entries: planned).encode(), as: UTF8.self)
+            try self.idempotency.begins(claim!)
+        }
+        self.writer.submit(commands, claim: claim) { [claim] result in
+            if let claim {
+                self.answer(claim, planned, result, promise)
+                return
+            }
             switch result {
             case .success(let outcomes): self.answer(planned, outcomes, promise)
             case .failure(let error): promise.fail(error)
             }
+        }
+    }
+
+    private func answer(
+        _ claim: IdempotencyClaim, _ planned: [NotifyAnswer.Entry], _ result: Result<[InboxOutcome], StoreError>,
+        _ promise: EventLoopPromise<GatewayResponse>
+    ) {
+        switch result {
+        case .failure(let error):
+            self.idempotency.ends(claim)
+            promise.fail(error)
+        case .success(let outcomes) where outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }):
+            Task {
+                defer { self.idempotency.ends(claim) }
+                do throws(Problem) {
+                    let answer = try await self.idempotency.replay(claim)
+                    var response = GatewayResponse.json(.created, answer.encode())
+                    // After a connection that broke it may be this very request that was carried out.
+                    if answer.entries.first?.id != planned.first?.id { response.headers.add(name: "idempotent-replayed", value: "true") }
+                    promise.succeed(response)
+                } catch {
+                    promise.fail(error)
+                }
+            }
+        case .success(let outcomes):
+            self.idempotency.ends(claim)
+            self.answer(planned, outcomes, promise)
         }
     }
 

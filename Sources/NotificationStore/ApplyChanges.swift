@@ -8,15 +8,17 @@ enum ApplyChanges {
         """
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
-        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
         """)
 
     private enum Op: Int16 {
         case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire
     }
 
-    /// The commands must be sorted by user.
-    static func values(batch: NotificationID, again: Bool, _ commands: [InboxCommand]) -> [PostgresValue] {
+    /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
+    static func values(
+        batch: NotificationID, again: Bool, _ commands: [InboxCommand], claims: [IdempotencyClaim] = [], claimed: [Int32] = []
+    ) -> [PostgresValue] {
         var users: [String?] = []
         var ops: [Int16?] = []
         var ids: [UUIDBytes?] = []
@@ -106,6 +108,8 @@ enum ApplyChanges {
             .textArray(events), .int2Array(levels), .int2Array(priorities), .textArray(customers), .textArray(recTypes), .textArray(recIDs),
             .textArray(collapse), .textArray(bodies), .timestamptzArray(created), .timestamptzArray(deliver), .timestamptzArray(expires),
             .boolArray(inApp), .boolArray(read), .boolArray(seen), .boolArray(archived), .jsonbArray(scopes),
+            .int4Array(claimed), .uuidArray(claims.map { UUIDBytes(high: $0.owner.high, low: $0.owner.low) }), .textArray(claims.map(\.route)),
+            .textArray(claims.map(\.key)), .byteaArray(claims.map(\.digest)), .textArray(claims.map(\.answer)),
         ]
     }
 
@@ -152,6 +156,7 @@ enum ApplyChanges {
                 changes.append(change)
             case 2: outcomes[item].status = .notFound
             case 3: outcomes[item].status = .stored
+            case 5: outcomes[item].status = .claimed
             default:
                 outcomes[item].status = .unchanged
                 // The state as it is, for the answer.

@@ -79,6 +79,8 @@ public struct InboxOutcome: Sendable {
         case notFound
         /// Stored without a number: for tracking, or until it is due.
         case stored
+        /// Left out: its request was carried out before, or is another one with the same key. See ``IdempotencyStore``.
+        case claimed
         /// It was committed, but the connection broke before the details were heard: read them.
         case recovered
     }

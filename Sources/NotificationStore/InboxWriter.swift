@@ -76,18 +76,20 @@ public final class InboxWriter: Sendable {
     }
 
     /// The same with a callback, which comes on a thread that must not be blocked.
-    public func submit(_ commands: [InboxCommand], completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void) {
+    ///
+    /// - Parameter claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
+    public func submit(_ commands: [InboxCommand], claim: IdempotencyClaim? = nil, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void) {
         guard let first = commands.first else {
             completion(.success([]))
             return
         }
-        let size = commands.reduce(0) { $0 + $1.size }
+        let size = commands.reduce(claim?.answer.utf8.count ?? 0) { $0 + $1.size }
         guard self.shared.reserve(size) else {
             completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
             return
         }
         let lane = commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
-        lane.submit(WriterLane.Request(commands: commands, size: size, completion: completion))
+        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
     }
 
     /// FNV-1a of the user's bytes: the same in every process.
@@ -126,6 +128,7 @@ final class WriterState: Sendable {
 final class WriterLane: Sendable {
     struct Request: Sendable {
         var commands: [InboxCommand]
+        var claim: IdempotencyClaim?
         var size: Int
         var completion: @Sendable (Result<[InboxOutcome], StoreError>) -> Void
         /// It is to be written by itself, since a batch that it was in was refused.
@@ -138,6 +141,9 @@ final class WriterLane: Sendable {
         /// All commands, sorted by user; `places` leads back to (request, command).
         var commands: [InboxCommand]
         var places: [(request: Int, command: Int)]
+        /// In the order in which they are made; `claimed` leads from a command to its request's, from 1, or is 0.
+        var claims: [IdempotencyClaim]
+        var claimed: [Int32]
         var attempts = 0
         var doubtSince: ContinuousClock.Instant?
     }
@@ -216,12 +222,19 @@ final class WriterLane: Sendable {
             if a != b { return a < b }
             return (left.request, left.command) < (right.request, right.command)
         }
+        let claiming = requests.indices.filter { requests[$0].claim != nil }.sorted {
+            IdempotencyClaim.precedes(requests[$0].claim!, requests[$1].claim!)
+        }
+        var claimOf = [Int32](repeating: 0, count: requests.count)
+        for (index, request) in claiming.enumerated() { claimOf[request] = Int32(index + 1) }
         return Batch(
-            id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places)
+            id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places,
+            claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] })
     }
 
     private func send(_ batch: Batch) {
-        let values = ApplyChanges.values(batch: batch.id, again: batch.doubtSince != nil, batch.commands)
+        let values = ApplyChanges.values(
+            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {
             case .success(let rows): self.committed(batch, rows)

@@ -63,7 +63,7 @@ struct NodeService: Service {
 
         if configuration.roles.contains(.api), let writer {
             let api = API(
-                writer: writer, reader: InboxReader(pool: pool),
+                writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
                 credentials: credentials, catalogue: { catalogue })
             api.addPlainRoutes(to: &routes)

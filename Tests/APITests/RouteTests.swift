@@ -1,5 +1,7 @@
 import NIOHTTP1
 import NotificationCore
+import NotificationStore
+import PostgresClient
 import Testing
 
 @testable import API
@@ -50,6 +52,75 @@ struct RouteTests {
                 "{\"user_id\":\"a\",\"title\":\"stored\",\"collapse_key\":\"k\"}", "{\"user_id\":\"a\",\"title\":\"mail\",\"channels\":[\"email\"]}",
             ]
             for body in bad { #expect(try await send(body).status == 422, "\(body)") }
+        }
+    }
+
+    @Test("a request with an Idempotency-Key is carried out once, and answered the same again")
+    func idempotency() async throws {
+        try await TestAPI.run { api in
+            func send(_ key: String, _ body: String, by apiKey: String? = nil) async throws -> Answer {
+                try await api.ask("POST", "/v1/internal/notify", ["x-api-key": apiKey ?? api.key, "idempotency-key": key], body)
+            }
+            let body = "{\"user_ids\":[\"z\",\"a\",\"m\"],\"title\":\"once\"}"
+            let first = try await send("k 1", body)
+            #expect(first.status == 201)
+            #expect(!first.headers.contains(name: "idempotent-replayed"))
+            for _ in 0..<3 {
+                let again = try await send("k 1", body)
+                #expect(again.status == 201)
+                #expect(again.headers["idempotent-replayed"] == ["true"])
+                #expect(again.json == first.json)
+            }
+            #expect(first.list("notifications").map { $0["seq"] } == [.number("1"), .number("1"), .number("1")])
+
+            let other = try await send("k 1", "{\"user_ids\":[\"z\"],\"title\":\"another\"}")
+            #expect(other.status == 422)
+            #expect(try await api.ask("GET", "/v1/notifications/count", token: try api.token("z")).number("unread") == 1)
+            // Another key of the request, and the same of another API key, are requests of their own.
+            #expect(try await send("k 2", body).json != first.json)
+            let second = try await APIKeyStore(pool: api.pool).create(name: "another", scopes: [.notify]).key
+            #expect(try await send("k 1", body, by: second).list("notifications").map { $0["seq"] } == [.number("3"), .number("3"), .number("3")])
+            // What was refused is not remembered.
+            #expect(try await send("k 3", "{\"user_ids\":[\"z\"]}").status == 422)
+            #expect(try await send("k 3", "{\"user_ids\":[\"z\"],\"title\":\"t\"}").status == 201)
+            for bad in [String(repeating: "k", count: 256), "é"] { #expect(try await send(bad, body).status == 422, "\(bad)") }
+
+            // What has no number is answered without one again; so is what goes in one large transaction.
+            let later = "{\"user_ids\":[\"z\"],\"title\":\"later\",\"deliver_at\":\"2999-01-01T00:00:00Z\"}"
+            let stored = try await send("k 4", later)
+            #expect(stored.list("notifications").first?["seq"] == .null)
+            #expect(try await send("k 4", later).json == stored.json)
+            let users = (0..<300).map { "\"u\($0)\"" }.joined(separator: ",")
+            let large = "{\"user_ids\":[\(users)],\"title\":\"many\"}"
+            let many = try await send("k 5", large)
+            #expect(many.list("notifications").count == 300)
+            #expect(try await send("k 5", large).json == many.json)
+
+            // A day later the key is new again.
+            _ = try await api.pool.execute(PostgresStatement("UPDATE idempotency SET at = at - interval '25 hours'"))
+            #expect(try await send("k 1", body).list("notifications").map { $0["seq"] } == [.number("5"), .number("4"), .number("4")])
+            #expect(try await Housekeeping(pool: api.pool).forgetCommits() >= 0)
+            #expect(try await api.pool.execute(PostgresStatement("SELECT count(*) FROM idempotency")).first?.int8(0) == 1)
+        }
+    }
+
+    @Test("of many requests with one key at the same time one is carried out, and none is answered otherwise")
+    func idempotencyAtOnce() async throws {
+        try await TestAPI.run { api in
+            let answers = try await withThrowingTaskGroup(of: Answer.self) { group in
+                for _ in 0..<20 {
+                    group.addTask {
+                        try await api.ask(
+                            "POST", "/v1/internal/notify", ["x-api-key": api.key, "idempotency-key": "one"], "{\"user_ids\":[\"a\",\"b\"],\"title\":\"t\"}")
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            let done = answers.filter { $0.status == 201 }
+            #expect(!done.isEmpty)
+            #expect(done.count + answers.filter { $0.status == 409 }.count == 20)
+            #expect(done.allSatisfy { $0.json == done[0].json })
+            #expect(try await api.ask("GET", "/v1/notifications/count", token: try api.token("a")).number("unread") == 1)
         }
     }
 

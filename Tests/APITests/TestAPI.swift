@@ -58,7 +58,7 @@ struct TestAPI: Sendable {
     let key: String
     private let server: GatewayServer
     private let writer: InboxWriter
-    private let pool: PostgresPool
+    let pool: PostgresPool
 
     static func run(_ body: (TestAPI) async throws -> Void) async throws {
         let api = try await TestAPI()
@@ -97,7 +97,7 @@ struct TestAPI: Sendable {
         // Never started: as if Redis were away.
         let redis = RedisClient(endpoint: RedisEndpoint(host: "127.0.0.1"), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
         let api = API(
-            writer: self.writer, reader: reader, counts: StoredCounts(reader: reader),
+            writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials, catalogue: { catalogue })
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)

@@ -97,6 +97,20 @@ CREATE TABLE commits (
 );
 CREATE INDEX commits_xid ON commits (xid);
 
+-- What became of requests that carried an Idempotency-Key: written in the transaction of what they wrote, forgotten after a day.
+CREATE TABLE idempotency (
+    owner   uuid NOT NULL,                            -- the API key
+    route   text NOT NULL,
+    key     text COLLATE "C" NOT NULL,
+    digest  bytea NOT NULL,                           -- SHA-256 of the body
+    answer  text NOT NULL,                            -- but for the numbers:
+    ids     uuid[] NOT NULL DEFAULT '{}',
+    seqs    bigint[] NOT NULL DEFAULT '{}',
+    at      timestamptz NOT NULL,
+    PRIMARY KEY (owner, route, key)
+);
+CREATE INDEX idempotency_age ON idempotency (at);
+
 CREATE TABLE apikeys (
     id         uuid PRIMARY KEY,
     name       text NOT NULL,

@@ -6,7 +6,7 @@
 -- One row a change, or a word about an item that made none, and at the end one row a user with its head (status 4).
 CREATE TYPE change_result AS (
     item            integer,     -- index from 1 of the item; null for heads
-    status          smallint,    -- 0 changed, 1 nothing to change, 2 not found, 3 stored without a number, 4 head
+    status          smallint,    -- 0 changed, 1 nothing to change, 2 not found, 3 stored without a number, 4 head, 5 its request was done before
     user_id         text,
     epoch           bigint,
     seq             bigint,
@@ -54,12 +54,16 @@ CREATE FUNCTION customer_counts(p_counts jsonb) RETURNS jsonb LANGUAGE sql IMMUT
     SELECT COALESCE(jsonb_object_agg(left(key, -1), value), '{}') FROM jsonb_each(p_counts) WHERE right(key, 1) = E'\x1f'
 $$;
 
+-- Items of a request with an Idempotency-Key name its claim (from 1; else 0). Claims come sorted, so that two batches cannot wait for each
+-- other; one that was made before, at most a day ago, has its request's items left out.
+--
 -- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 end of retention.
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
     p_bodies text[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
-    p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[]
+    p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
+    p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -89,6 +93,8 @@ DECLARE
     v_before  jsonb;
     v_written boolean := false;   -- something besides the heads and their changes
     v_key     text;
+    v_done    boolean[] := '{}';  -- by claim: made before
+    v_numbers bigint[] := '{}';   -- by item of a request with a claim
 BEGIN
     -- Locks existing heads and makes missing ones, in byte order. The condition is never true: the row is locked all the same.
     INSERT INTO heads (user_id, epoch)
@@ -101,6 +107,16 @@ BEGIN
 
     SELECT epoch INTO v_epoch FROM cluster;
     v_now := clock_timestamp();
+
+    FOR j IN 1 .. cardinality(p_claim_keys) LOOP
+        INSERT INTO idempotency AS c (owner, route, key, digest, answer, at)
+        VALUES (p_claim_owners[j], p_claim_routes[j], p_claim_keys[j], p_claim_digests[j], p_claim_answers[j], v_now)
+        ON CONFLICT (owner, route, key) DO UPDATE SET digest = EXCLUDED.digest, answer = EXCLUDED.answer, ids = '{}', seqs = '{}', at = EXCLUDED.at
+        WHERE c.at < v_now - interval '24 hours';
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_done[j] := v_rows = 0;
+        v_written := v_written OR v_rows > 0;
+    END LOOP;
 
     -- One turn more than there are items: the last user's head is written in it.
     FOR i IN 1 .. cardinality(p_users) + 1 LOOP
@@ -134,6 +150,12 @@ BEGIN
         r.at := v_now;
         r.notification_id := v_id;
         r.status := 0;
+
+        IF v_done[p_claims[i]] THEN
+            r.status := 5;
+            RETURN NEXT r;
+            CONTINUE;
+        END IF;
 
         IF v_op = 1 OR v_op = 6 THEN
             IF v_op = 1 THEN
@@ -200,6 +222,7 @@ BEGIN
             r.customer_unseen := (h.counts -> v_key ->> 1)::integer;
             INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
             VALUES (v_user, r.seq, 1, v_id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            IF p_claims[i] > 0 THEN v_numbers[i] := r.seq; END IF;
             RETURN NEXT r;
 
         ELSIF v_op IN (2, 3, 7, 8) THEN
@@ -360,6 +383,14 @@ BEGIN
         ELSE
             RAISE invalid_parameter_value USING MESSAGE = 'unknown op ' || v_op;
         END IF;
+    END LOOP;
+
+    FOR j IN 1 .. cardinality(p_claim_keys) LOOP
+        CONTINUE WHEN v_done[j];
+        UPDATE idempotency SET (ids, seqs) = (
+            SELECT COALESCE(array_agg(p_ids[k] ORDER BY k), '{}'), COALESCE(array_agg(v_numbers[k] ORDER BY k), '{}')
+            FROM generate_subscripts(p_claims, 1) AS k WHERE p_claims[k] = j)
+        WHERE owner = p_claim_owners[j] AND route = p_claim_routes[j] AND key = p_claim_keys[j];
     END LOOP;
 
     -- Also without a user: a batch in doubt is known by it.

@@ -1,0 +1,65 @@
+public import NotificationCore
+public import PostgresClient
+
+/// That a request is to be carried out once: it is claimed in the transaction of what it writes (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header).
+public struct IdempotencyClaim: Sendable, Hashable {
+    /// How long a claim is remembered.
+    public static let hours = 24
+
+    /// The API key.
+    public var owner: NotificationID
+    public var route: String
+    public var key: String
+    /// SHA-256 of the request's body.
+    public var digest: [UInt8]
+    /// What is answered, but for the numbers of what was created.
+    public var answer: String
+
+    public init(owner: NotificationID, route: String, key: String, digest: [UInt8], answer: String) {
+        self.owner = owner
+        self.route = route
+        self.key = key
+        self.digest = digest
+        self.answer = answer
+    }
+
+    /// The order in which a batch makes its claims.
+    static func precedes(_ left: IdempotencyClaim, _ right: IdempotencyClaim) -> Bool {
+        if left.owner != right.owner { return left.owner < right.owner }
+        if left.route != right.route { return left.route < right.route }
+        return left.key < right.key
+    }
+}
+
+/// What requests with an `Idempotency-Key` were answered.
+public struct IdempotencyStore: Sendable {
+    public struct Answer: Sendable {
+        public var digest: [UInt8]
+        public var answer: String
+        /// Numbers of what was created; nil: it has none.
+        public var seqs: [NotificationID: Int64?]
+    }
+
+    private let pool: PostgresPool
+
+    public init(pool: PostgresPool) {
+        self.pool = pool
+    }
+
+    // Index: idempotency_pkey.
+    private static let find = PostgresStatement(
+        "SELECT digest, answer, ids, seqs FROM idempotency WHERE owner = $1 AND route = $2 AND key = $3 AND at > clock_timestamp() - interval '\(IdempotencyClaim.hours) hours'")
+
+    /// Nil when no such request was carried out in the last day.
+    public func find(_ claim: IdempotencyClaim) async throws(StoreError) -> Answer? {
+        let values: [PostgresValue] = [.uuid(UUIDBytes(high: claim.owner.high, low: claim.owner.low)), .text(claim.route), .text(claim.key)]
+        return try await InboxReader.run { () async throws(PostgresError) in
+            guard let row = try await self.pool.execute(Self.find, values).first else { return nil }
+            let ids = try row.uuidArray(2)
+            let seqs = try row.nullableInt8Array(3)
+            var numbers: [NotificationID: Int64?] = [:]
+            for (id, seq) in zip(ids, seqs) { numbers[NotificationID(high: id.high, low: id.low)] = seq }
+            return Answer(digest: try row.bytes(0), answer: try row.text(1), seqs: numbers)
+        }
+    }
+}
