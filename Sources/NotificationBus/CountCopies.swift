@@ -25,6 +25,7 @@ public final class CountCopies: Sendable {
     private static let script = RedisScript(
         """
         local old = redis.call('GET', KEYS[1])
+        if not old and ARGV[5] == '1' then return 0 end
         if old then
             local epoch, seq, rest = string.match(old, '^(%d+) (%d+) (.*)$')
             epoch, seq = tonumber(epoch), tonumber(seq)
@@ -39,18 +40,30 @@ public final class CountCopies: Sendable {
         return 1
         """)
 
+    /// Compares these heads, as Postgres has them, with their copies: one with the same position and other counts is mended and counted in
+    /// ``drift``, one that is behind is brought up to date, and users without a copy get none.
+    ///
+    /// - Returns: How many had drifted.
+    public func audit(_ heads: [(user: UserID, head: InboxHead)]) -> EventLoopFuture<Int> { self.write(heads, onlyExisting: true) }
+
     public func write(_ heads: [(user: UserID, head: InboxHead)]) -> EventLoopFuture<Void> {
+        self.write(heads, onlyExisting: false).map { _ in }
+    }
+
+    private func write(_ heads: [(user: UserID, head: InboxHead)], onlyExisting: Bool) -> EventLoopFuture<Int> {
         let calls = heads.map { user, head in
             (
                 keys: [self.names.counts(user)],
                 arguments: [
                     RedisArgument.integer(head.position.epoch), .integer(head.position.seq), .string("\(head.unread) \(head.unseen) \(head.counts)"),
-                    .integer(Self.lifetimeSeconds),
+                    .integer(Self.lifetimeSeconds), .integer(onlyExisting ? 1 : 0),
                 ]
             )
         }
         return self.redis.run(Self.script, calls: calls).map { answers in
-            for answer in answers where answer.int == -1 { self.drifts.add(1, ordering: .relaxed) }
+            let drifted = answers.count { $0.int == -1 }
+            self.drifts.add(drifted, ordering: .relaxed)
+            return drifted
         }
     }
 

@@ -126,6 +126,8 @@ struct NodeService: Service {
                 metrics.watch(repair: repair)
                 tasks.addTask { await worker.run() }
                 tasks.addTask { await repair.run() }
+                let audit = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                tasks.addTask { await audit.run() }
             }
             let address = try await server.start()
             self.logger.info(

@@ -1,0 +1,28 @@
+"""A copy of the counts in Redis that says something wrong is found and mended."""
+
+import os
+import subprocess
+
+from carillon import APIS, call, eventually, local, metrics, new_user, notify, token
+
+
+def redis(*arguments):
+    done = subprocess.run(["redis-cli", "-u", os.environ["CARILLON_REDIS_URL"], *arguments], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.rstrip("\n")
+
+
+def test_a_copy_that_drifted_is_mended_and_counted():
+    port = next(line.split()[2] for line in local("status").splitlines() if line.startswith("worker-1"))
+    drifted = lambda: metrics(f"http://127.0.0.1:{port}")["carillon_unread_drift_total"]
+    user = new_user()
+    jwt = token(user)
+    notify(user)
+    name = eventually(lambda: redis("--scan", "--pattern", f"*{user}*:n"), "the copy")
+    before = drifted()
+    epoch, seq, unread, unseen, counts = redis("GET", name).split(" ", 4)
+    assert (seq, unread, unseen) == ("1", "1", "1")
+    redis("SET", name, f"{epoch} {seq} 7 {unseen} {counts}", "EX", "300")
+    assert call("GET", "/v1/notifications/count", jwt, base=APIS[0]).json()["unread"] == 7
+    eventually(lambda: redis("GET", name).split(" ")[2] == "1", "the copy to be mended")
+    assert drifted() == before + 1
+    assert call("GET", "/v1/notifications/count", jwt, base=APIS[0]).json()["unread"] == 1
