@@ -19,15 +19,20 @@ public final class Credentials: Sendable {
         case cookie
     }
 
+    private typealias Lookup = Task<Result<APIKeyStore.Key?, StoreError>, Never>
+
     public let verifier: TokenVerifier
     public let cookieName: String
     public let origins: Origins
     private let tickets: TicketSigner
     private let keys: APIKeyStore
+    private let lookups = Mutex<[[UInt8]: (task: Lookup, since: ContinuousClock.Instant)]>([:])
     private let cache = Mutex<[[UInt8]: (key: APIKeyStore.Key?, at: ContinuousClock.Instant)]>([:])
 
     /// How long an API key that was looked up counts without another look: a revocation takes no longer.
     private static let freshness: Duration = .seconds(2)
+    /// How long a key that was seen before waits for another look.
+    private static let patience: Duration = .milliseconds(250)
     private static let cacheBound = 10_000
 
     public init(verifier: TokenVerifier, keys: APIKeyStore, tickets: TicketSigner, cookieName: String, origins: Origins) {
@@ -93,24 +98,67 @@ public final class Credentials: Sendable {
         if text.utf8.count > 128 { return nil }
         if let known = self.cachedKey(text) { return known }
         let hash = APIKeyStore.hash(text)
-        do throws(StoreError) {
-            var key = try await self.keys.find(hash: hash)
-            if key?.revokedAt != nil { key = nil }
-            let found = key
-            self.cache.withLock { cache in
-                if cache.count >= Self.cacheBound {
-                    // Keys that exist are few; what fills this are guesses.
-                    cache = cache.filter { $0.value.key != nil }
-                    if cache.count >= Self.cacheBound { cache.removeAll() }
-                }
-                cache[hash] = (found, .now)
-            }
-            return found
-        } catch {
-            // The database is away: a key seen before counts from memory.
-            if let entry = self.cache.withLock({ $0[hash] }) { return entry.key }
+        let known = self.cache.withLock { $0[hash]?.key }
+        let (lookup, since) = self.lookup(hash)
+        // A key that was seen before does not wait for a database that is away or does not answer.
+        if let known, !(await Self.isDone(lookup, within: Self.patience - (.now - since))) { return known }
+        switch await lookup.value {
+        case .success(let key): return key
+        case .failure(let error):
+            if let known { return known }
             throw Problem(error, failure: "unavailable")
         }
+    }
+
+    /// One look at the database for all who wait for this key.
+    private func lookup(_ hash: [UInt8]) -> (task: Lookup, since: ContinuousClock.Instant) {
+        self.lookups.withLock { lookups in
+            if let running = lookups[hash] { return running }
+            let task = Task { () -> Result<APIKeyStore.Key?, StoreError> in
+                let result: Result<APIKeyStore.Key?, StoreError>
+                do throws(StoreError) {
+                    let key = try await self.keys.find(hash: hash)
+                    result = .success(key?.revokedAt == nil ? key : nil)
+                } catch {
+                    result = .failure(error)
+                }
+                if case .success(let key) = result { self.remember(key, hash) }
+                self.lookups.withLock { $0[hash] = nil }
+                return result
+            }
+            lookups[hash] = (task, .now)
+            return (task, .now)
+        }
+    }
+
+    private func remember(_ key: APIKeyStore.Key?, _ hash: [UInt8]) {
+        self.cache.withLock { cache in
+            if cache.count >= Self.cacheBound {
+                // Keys that exist are few; what fills this are guesses.
+                cache = cache.filter { $0.value.key != nil }
+                if cache.count >= Self.cacheBound { cache.removeAll() }
+            }
+            cache[hash] = (key, .now)
+        }
+    }
+
+    private static func isDone(_ lookup: Lookup, within patience: Duration) async -> Bool {
+        if patience <= .zero { return false }
+        let first = AsyncStream<Bool>.makeStream(bufferingPolicy: .bufferingOldest(1))
+        let timer = Task {
+            try await Task.sleep(for: patience)
+            first.continuation.yield(false)
+        }
+        let wait = Task {
+            _ = await lookup.value
+            first.continuation.yield(true)
+        }
+        defer {
+            timer.cancel()
+            wait.cancel()
+        }
+        for await done in first.stream { return done }
+        return false
     }
 
     public static func bearer(_ authorization: String?) -> String? {
