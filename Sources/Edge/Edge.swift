@@ -24,7 +24,7 @@ public final class Edge: SubscriptionListener {
     let cookieName: String
     let ping = ByteBuffer(bytes: StreamFrame.ping)
     private let pool: PostgresPool
-    private let identity: ClusterIdentity
+    let identity: ClusterIdentity
     private let credentials: Credentials
     private let tickets: TicketSigner
     private let ledger: TicketLedger

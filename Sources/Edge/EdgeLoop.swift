@@ -195,6 +195,7 @@ final class EdgeLoop: @unchecked Sendable {
         // What is dropped now is read from the log afterwards.
         if !self.mayDeliver() { return }
         self.now = Timestamp.now().seconds
+        var place: LogPosition?
         for message in messages {
             guard let hub = self.hubs[message.user] else { continue }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
@@ -204,6 +205,10 @@ final class EdgeLoop: @unchecked Sendable {
                 }
                 self.edge.metrics.malformed.add(1, ordering: .relaxed)
                 continue
+            }
+            if let other = envelope.place, other != place {
+                place = other
+                self.edge.identity.advance(to: other)
             }
             self.received(envelope, message.payload, hub)
         }

@@ -1,7 +1,8 @@
 /// A message as it is published to a user's channel: all changes that one batch made to that user, as ready frames, with what an edge
 /// needs to place and filter them without parsing JSON.
 ///
-/// All integers are little-endian. Layout: version (1), epoch (8), first seq (8), commit time in µs (8), count (2); per change: kind (1),
+/// All integers are little-endian. Layout: version (1), epoch (8), first seq (8), commit time in µs (8), timeline (4) and
+/// place in the log (8) of the commit, zero when not known, count (2); per change: kind (1),
 /// frame length (4), offset of the unread count in the frame (4), customer's unread (4) and unseen (4), unread (4), unseen (4), length of the
 /// customer (2, 0xFFFF: none), length of the customers' counts (4, 0xFFFFFFFF: none), their bytes; then the frames, one after the other.
 public struct Envelope: Sendable {
@@ -25,11 +26,13 @@ public struct Envelope: Sendable {
     /// The first change's number; the others follow without a hole.
     public var first: Int64
     public var committedAt: Timestamp
+    /// As far as the log was when this was committed. Who has seen it knows a server that has lost it.
+    public var place: LogPosition?
     public var changes: [Change]
     public var last: Int64 { self.first + Int64(self.changes.count) - 1 }
 
     /// Encodes the changes of one user. They must be consecutive.
-    public static func encode(_ changes: [InboxChange], epoch: Int64, committedAt: Timestamp) -> [UInt8] {
+    public static func encode(_ changes: [InboxChange], epoch: Int64, committedAt: Timestamp, place: LogPosition?) -> [UInt8] {
         var frames: [UInt8] = []
         frames.reserveCapacity(changes.count * 640)
         var bytes: [UInt8] = []
@@ -37,6 +40,8 @@ public struct Envelope: Sendable {
         bytes.append(little: UInt64(bitPattern: epoch))
         bytes.append(little: UInt64(bitPattern: changes.first?.seq ?? 0))
         bytes.append(little: UInt64(bitPattern: committedAt.microseconds))
+        bytes.append(little: UInt32(bitPattern: place?.timeline ?? 0))
+        bytes.append(little: place?.lsn ?? 0)
         bytes.append(little: UInt16(changes.count))
         for change in changes {
             let start = frames.count
@@ -72,11 +77,12 @@ public struct Envelope: Sendable {
             return String(validating: UnsafeRawBufferPointer(rebasing: bytes[at..<(at + count)]), as: UTF8.self)
         }
         guard little(UInt8.self) == Self.version, let epoch = little(Int64.self), let first = little(Int64.self), let time = little(Int64.self),
-            let count = little(UInt16.self), count > 0, first > 0, first < Int64.max - Int64(count)
+            let timeline = little(Int32.self), let lsn = little(UInt64.self), let count = little(UInt16.self), count > 0, first > 0, first < Int64.max - Int64(count)
         else { return nil }
         self.epoch = epoch
         self.first = first
         self.committedAt = Timestamp(microseconds: time)
+        self.place = lsn == 0 ? nil : LogPosition(timeline: timeline, lsn: lsn)
         self.changes = []
         // What is claimed may be more than what is there.
         self.changes.reserveCapacity(min(Int(count), bytes.count / 31))

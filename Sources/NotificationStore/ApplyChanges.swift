@@ -120,7 +120,7 @@ enum ApplyChanges {
         var committed: [CommittedChanges]
     }
 
-    static func decode(_ rows: PostgresRows, _ commands: [InboxCommand]) throws(PostgresError) -> Result {
+    static func decode(_ rows: PostgresRows, _ commands: [InboxCommand], place: LogPosition?) throws(PostgresError) -> Result {
         let none = InboxHead(position: StreamPosition(epoch: 0, seq: 0), unread: 0, unseen: 0, counts: "{}")
         var outcomes = [InboxOutcome](
             repeating: InboxOutcome(status: .unchanged, changes: [], updated: 0, more: false, head: none), count: commands.count)
@@ -137,7 +137,8 @@ enum ApplyChanges {
                 if !changes.isEmpty, let item = items.first {
                     committed.append(
                         CommittedChanges(
-                            user: commands[item].user, changes: changes, head: head, at: Timestamp(microseconds: try row.timestamptz(17))))
+                            user: commands[item].user, changes: changes, head: head, at: Timestamp(microseconds: try row.timestamptz(17)),
+                            place: place))
                 }
                 changes = []
                 items = []

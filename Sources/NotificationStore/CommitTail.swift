@@ -34,8 +34,8 @@ public struct CommitTail: Sendable {
     private static let statement = PostgresStatement(
         """
         SELECT pg_snapshot_xmin(pg_current_snapshot()), (SELECT epoch FROM cluster), c.batch_id, c.users, c.last_seqs,
-               (EXTRACT(EPOCH FROM clock_timestamp() - c.at) * 1000)::int8, pg_current_wal_flush_lsn()::text
-        FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT * FROM commits WHERE xid >= $1 ORDER BY xid) c ON true
+               (EXTRACT(EPOCH FROM clock_timestamp() - c.at) * 1000)::int8, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::integer, lsn::text
+        FROM pg_current_wal_flush_lsn() AS lsn LEFT JOIN LATERAL (SELECT * FROM commits WHERE xid >= $1 ORDER BY xid) c ON true
         """)
 
     /// The first reading begins `back` before now, to find what was left behind.
@@ -53,7 +53,9 @@ public struct CommitTail: Sendable {
             let rows = try await self.pool.execute(Self.statement, [.xid8(self.from ?? 0)])
             var reading = Reading(commits: [], epoch: 0)
             var seen: Set<UUIDBytes> = []
-            if let first = rows.first { self.identity?.advance(epoch: try first.int8(1), lsn: try first.text(6)) }
+            if let first = rows.first, let place = LogPosition(timeline: try first.int4(6), lsn: try first.text(7)) {
+                self.identity?.advance(epoch: try first.int8(1), to: place)
+            }
             for row in rows {
                 self.from = try row.xid8(0)
                 reading.epoch = try row.int8(1)

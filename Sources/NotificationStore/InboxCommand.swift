@@ -117,6 +117,8 @@ public struct CommittedChanges: Sendable {
     public var changes: [InboxChange]
     public var head: InboxHead
     public var at: Timestamp
+    /// How far the log was then; nil when the connection broke before it was heard.
+    public var place: LogPosition?
 }
 
 /// Hears of every batch right after its commit, in the order of the commits of its lane.

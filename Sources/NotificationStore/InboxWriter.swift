@@ -44,7 +44,7 @@ public final class InboxWriter: Sendable {
         func lane(_ name: String) -> WriterLane {
             let connection = PostgresConnection(configuration: configuration, name: name, logger: logger)
             identity.watch(connection)
-            return WriterLane(connection: connection, shared: shared, observer: observer, logger: logger)
+            return WriterLane(connection: connection, identity: identity, shared: shared, observer: observer, logger: logger)
         }
         self.lanes = (0..<max(1, settings.lanes)).map { lane("lane-\($0)") }
         self.bulk = lane("lane-bulk")
@@ -156,13 +156,15 @@ final class WriterLane: Sendable {
     }
 
     let connection: PostgresConnection
+    private let identity: ClusterIdentity
     private let shared: WriterState
     private let observer: any CommitObserver
     private let logger: Logger
     private let state = Mutex(State())
 
-    init(connection: PostgresConnection, shared: WriterState, observer: any CommitObserver, logger: Logger) {
+    init(connection: PostgresConnection, identity: ClusterIdentity, shared: WriterState, observer: any CommitObserver, logger: Logger) {
         self.connection = connection
+        self.identity = identity
         self.shared = shared
         self.observer = observer
         self.logger = logger
@@ -235,18 +237,30 @@ final class WriterLane: Sendable {
     private func send(_ batch: Batch) {
         let values = ApplyChanges.values(
             batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed)
+        let written = Mutex<PostgresRows?>(nil)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {
-            case .success(let rows): self.committed(batch, rows)
+            case .success(let rows): written.withLock { $0 = rows }
             case .failure(let error): self.failed(batch, error)
             }
         }
+        // In the same write, and answered right after it: before anybody hears of this batch, it is known how far the log was with it.
+        self.connection.execute(ClusterIdentity.look, []) { result in
+            guard let rows = written.withLock({ $0 }) else { return }
+            self.committed(batch, rows, place: Self.place(result))
+        }
     }
 
-    private func committed(_ batch: Batch, _ rows: PostgresRows) {
+    private static func place(_ result: Result<PostgresRows, PostgresError>) -> LogPosition? {
+        guard case .success(let rows) = result, let row = rows.first, let timeline = try? row.int4(0), let lsn = try? row.text(1) else { return nil }
+        return LogPosition(timeline: timeline, lsn: lsn)
+    }
+
+    private func committed(_ batch: Batch, _ rows: PostgresRows, place: LogPosition?) {
+        if let place { self.identity.advance(to: place) }
         let result: ApplyChanges.Result
         do throws(PostgresError) {
-            result = try ApplyChanges.decode(rows, batch.commands)
+            result = try ApplyChanges.decode(rows, batch.commands, place: place)
         } catch {
             self.logger.error("writing function's answer not understood", metadata: ["error": "\(error)"])
             self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))

@@ -62,7 +62,7 @@ extension Store {
             let database = try await Database.migrated()
             let nodes = self.identities(8)
             try await self.connect(nodes, to: database)
-            for (index, node) in nodes.enumerated() { node.advance(epoch: 1, lsn: "FF\(index)/0") }
+            for (index, node) in nodes.enumerated() { node.advance(epoch: 1, to: LogPosition(timeline: 1, lsn: 0xFF0_0000_0000 + UInt64(index))) }
             try await self.connect(nodes, to: database)
             #expect(nodes.map(\.epoch) == Array(repeating: 2, count: 8))
             try await self.connect(nodes, to: database)
@@ -73,7 +73,7 @@ extension Store {
         func restored() async throws {
             let database = try await Database.migrated()
             let nodes = self.identities(4)
-            nodes[2].advance(epoch: 9, lsn: "0/1")
+            nodes[2].advance(epoch: 9, to: LogPosition(timeline: 1, lsn: 1))
             for node in nodes { try await self.connect([node], to: database) }
             #expect(nodes.map(\.epoch) == [1, 1, 10, 10])
             #expect(try await self.epoch(database) == 10)
@@ -84,16 +84,16 @@ extension Store {
             let database = try await Database.migrated()
             try await database.withNode { node async throws in
                 _ = try await node.rows("UPDATE cluster SET timeline = timeline + 1")
-                let open = try await OpenTransaction(database, "SELECT FROM cluster FOR UPDATE", then: "SELECT observe_cluster('0/0', 1)")
+                let open = try await OpenTransaction(database, "SELECT FROM cluster FOR UPDATE", then: "SELECT observe_cluster('0/0', 1, 1)")
                 async let epochs = withThrowingTaskGroup(of: Int64.self) { group in
                     for _ in 0..<2 {
-                        group.addTask { try await database.withConnection { try await $0.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1)])[0].int8(0) } }
+                        group.addTask { try await database.withConnection { try await $0.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1), .int4(1)])[0].int8(0) } }
                     }
                     return try await group.reduce(into: [Int64]()) { $0.append($1) }
                 }
                 try await database.withConnection { connection async throws in
                     let waiting = PostgresStatement(
-                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT observe_cluster%'")
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM observe_cluster%'")
                     try await until { try await connection.execute(waiting)[0].int8(0) == 2 }
                 }
                 for _ in 0..<5 { _ = try await node.write(user("u"), .create(notification())) }
@@ -135,9 +135,9 @@ extension Store {
             database.server.stop()
             try Self.copy(data, to: data + "-copy")
             try database.server.start()
-            let before = identity.lsn
+            let before = identity.place.lsn
             try await write()
-            #expect(identity.lsn > before && identity.epoch == 1)
+            #expect(identity.place.lsn > before && identity.epoch == 1)
             database.server.stop()
             try FileManager.default.removeItem(atPath: data)
             try Self.copy(data + "-copy", to: data)
@@ -164,16 +164,6 @@ extension Store {
                 var tail = CommitTail(pool: node.pool)
                 #expect(try await tail.read().epoch == 3)
             }
-        }
-
-        @Test("places in the log are read and written as Postgres writes them", arguments: [("0/0", 0), ("0/1A", 26), ("16/B374D848", 0x16_B374_D848)] as [(String, UInt64)])
-        func text(text: String, number: UInt64) {
-            #expect(ClusterIdentity.number(text) == number && ClusterIdentity.text(number) == text)
-        }
-
-        @Test("what is no place in the log is none", arguments: ["", "/", "1", "1/", "1/2/3", "G/1", "100000000/0", "0/100000000"])
-        func noPlace(text: String) {
-            #expect(ClusterIdentity.number(text) == nil)
         }
     }
 }

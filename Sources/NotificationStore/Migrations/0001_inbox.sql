@@ -13,6 +13,12 @@ CREATE TABLE cluster (
 INSERT INTO cluster (secret)
 VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
 
+-- Where timelines began on which every commit that anybody had seen lived on: promotions that lost nothing.
+CREATE TABLE timelines (
+    timeline  integer PRIMARY KEY,
+    forked_at pg_lsn NOT NULL
+);
+
 -- One row a user, the only row that every change of the user updates: no index besides the key, so that updates stay HOT.
 CREATE TABLE heads (
     user_id  text COLLATE "C" PRIMARY KEY,
@@ -154,34 +160,67 @@ BEGIN
 END $$;
 SELECT keep_change_partitions('14 days');
 
--- Called on every fresh connection with the highest LSN and epoch that the caller has seen. What went back, or became another
--- server, is a new epoch, higher than any seen; of several callers that notice it the first one makes it. Answers the epoch.
-CREATE FUNCTION observe_cluster(p_seen pg_lsn, p_epoch bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+-- Called on every fresh connection with how far the caller has seen the log, on which timeline, and the highest epoch. What went back, or
+-- became another server, is a new epoch, higher than any seen; of several callers that notice it the first one makes it.
+--
+-- A promotion is a new timeline that begins where the replica's replay ended. If all that is known to have been seen lies before that, nothing
+-- was lost and the epoch stays; who comes later and has seen more makes a new one after all.
+CREATE FUNCTION observe_cluster(p_seen pg_lsn, p_epoch bigint, p_timeline integer, OUT epoch bigint, OUT timeline integer, OUT lsn pg_lsn)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     -- What is on disk, not what was inserted last: that may be lost in a crash, with no commit that anybody heard of.
-    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_flush_lsn();
+    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_flush_lsn(); v_fork pg_lsn;
 BEGIN
     SELECT system_identifier::text INTO v_system FROM pg_control_system();
     -- From the name of the current WAL file: pg_control_checkpoint lags until the first checkpoint after a promotion.
     v_timeline := ('x' || substr(pg_walfile_name(v_lsn), 1, 8))::bit(32)::integer;
     SELECT * INTO c FROM cluster;
-    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn
-       AND (c.epoch > p_epoch OR (c.epoch = p_epoch AND v_lsn >= p_seen)) THEN
-        RETURN c.epoch;
+    timeline := v_timeline;
+    lsn := v_lsn;
+    epoch := c.epoch;
+    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn AND has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
+        RETURN;
     END IF;
     SELECT * INTO c FROM cluster FOR UPDATE;
     -- The one who held the lock has looked later than we did.
     v_lsn := pg_current_wal_flush_lsn();
+    epoch := c.epoch;
     IF c.system_id IS NULL THEN
         UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn;
-    ELSIF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn
-          OR c.epoch < p_epoch OR (c.epoch = p_epoch AND v_lsn < p_seen) THEN
+        RETURN;
+    END IF;
+    IF c.system_id = v_system AND v_timeline > c.timeline THEN
+        -- Where the replay of the promoted server ended; null when it did not begin with one.
+        v_fork := pg_last_wal_replay_lsn();
+        IF v_fork >= c.lsn AND (p_epoch < c.epoch OR (p_epoch = c.epoch AND p_seen <= v_fork AND p_timeline <= c.timeline)) THEN
+            INSERT INTO timelines VALUES (v_timeline, v_fork);
+            UPDATE cluster SET timeline = v_timeline, lsn = v_lsn;
+            RETURN;
+        END IF;
+    END IF;
+    IF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn
+       OR NOT has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
         UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn,
                            epoch = GREATEST(epoch_counter, p_epoch) + 1, epoch_counter = GREATEST(epoch_counter, p_epoch) + 1
-        RETURNING epoch INTO c.epoch;
+        RETURNING cluster.epoch INTO epoch;
+        -- What was seen before this epoch is void whatever became of it.
+        DELETE FROM timelines;
     END IF;
-    RETURN c.epoch;
 END $$;
+
+-- Whether this server still has everything up to the place that was seen on a timeline of its past.
+CREATE FUNCTION has_all_seen(
+    p_epoch bigint, p_timeline integer, p_lsn pg_lsn, p_seen_epoch bigint, p_seen_timeline integer, p_seen pg_lsn
+) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT p_epoch > p_seen_epoch OR (p_epoch = p_seen_epoch AND CASE
+        WHEN p_seen = '0/0' THEN true
+        WHEN p_seen_timeline = p_timeline THEN p_lsn >= p_seen
+        ELSE p_seen_timeline < p_timeline
+             AND (SELECT count(*) = p_timeline - p_seen_timeline AND min(forked_at) >= p_seen FROM timelines
+                  WHERE timeline > p_seen_timeline AND timeline <= p_timeline)
+        END)
+$$;
 
 CREATE FUNCTION advance_epoch() RETURNS bigint LANGUAGE sql AS $$
     UPDATE cluster SET epoch = epoch_counter + 1, epoch_counter = epoch_counter + 1 RETURNING epoch
