@@ -220,11 +220,11 @@ extension Node {
         }
     }
 
-    /// Ends the sessions that are in the writing function.
+    /// Ends the sessions that are in the writing function, and waits until they are gone.
     func terminateWriters(_ event: String = "true") async throws -> Int64 {
         try await self.number(
             """
-            SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+            SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 30000)) FROM pg_stat_activity
             WHERE datname = current_database() AND query LIKE '%apply_changes%' AND state = 'active' AND pid <> pg_backend_pid() AND \(event)
             """)
     }
