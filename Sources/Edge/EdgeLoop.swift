@@ -23,6 +23,11 @@ final class EdgeLoop: @unchecked Sendable {
     /// Answers of the log that came while nothing may be delivered.
     private var held: [() -> Void] = []
 
+    #if os(Linux)
+    /// TCP_USER_TIMEOUT (RFC 5482; tcp(7)): milliseconds for which what was sent may stay unacknowledged.
+    private static let userTimeout = NIOBSDSocket.Option(rawValue: 18)
+    #endif
+
     init(eventLoop: any EventLoop, index: Int, edge: Edge) {
         self.eventLoop = eventLoop
         self.index = index
@@ -61,6 +66,12 @@ final class EdgeLoop: @unchecked Sendable {
             // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
             let bound = self.edge.configuration.unsentBytes
             try channel.syncOptions?.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
+            #if os(Linux)
+            // A peer that vanished acknowledges nothing: the kernel would try for a quarter of an hour, and hold its user's place. A stuck one is
+            // closed before that, with a reason.
+            let patience = (self.edge.configuration.stalledSeconds + 15) * 1000
+            try channel.syncOptions?.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
+            #endif
             try channel.syncOptions?.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
             try channel.syncOptions?.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64))
             try channel.pipeline.syncOperations.addHandler(connection)
