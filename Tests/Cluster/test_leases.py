@@ -159,11 +159,6 @@ def test_an_edge_that_stood_still_gives_up_the_places_that_others_took():
                 assert stream.expect("message").data["id"] == after[0]["id"]
             for stream in staying:
                 assert stream.expect("message").data["id"] == after[1]["id"]
-            # Their EventSources come back by themselves, and are told to give up.
-            for stream in old:
-                with Stream(world.token(user), world.edges[1].url, last=stream.last, headers=USER_AGENT, read=False) as again:
-                    assert again.status == 204
-            assert all(names(stream) == [] for stream in new)
         finally:
             world.edges[1].resume()
             close_all(streams)
@@ -192,5 +187,28 @@ def test_an_evicted_event_source_is_told_to_give_up(edge):
             streams.append(Stream(world.token(user), world.edges[edge].url, headers=USER_AGENT))
             streams[-1].expect("ready")
             assert streams[1].expect("close").data == {"reason": "evicted"}
+        finally:
+            close_all(streams)
+
+
+def test_ten_evicted_event_sources_are_all_told_to_give_up():
+    """Ten tabs of one browser are alike in all that they send, and are evicted together: none may come back and evict another."""
+    with World(edges=2) as world:
+        user, streams = world.user(), []
+        try:
+            old = open_all(world, user, 0)
+            streams += old
+            new = open_all(world, user, 1)
+            streams += new
+            for stream in old:
+                assert stream.expect("close").data == {"reason": "evicted"}
+            assert len({stream.last for stream in old}) == 1
+            answers = []
+            for stream in old:
+                with Stream(world.token(user), world.edges[0].url, last=stream.last, headers=USER_AGENT, read=False) as again:
+                    answers.append(again.status)
+            assert answers == [204] * LIMIT
+            world.notify(user)
+            assert [stream.expect("message").data["seq"] for stream in new] == [1] * LIMIT
         finally:
             close_all(streams)
