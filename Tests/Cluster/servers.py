@@ -296,7 +296,7 @@ class World:
             "CARILLON_REDIS_URL": self.redis.url, "CARILLON_JWT_SECRET": SECRET, "CARILLON_LOG_LEVEL": "info",
         } | self.settings  # fmt: skip
         self.carillon("migrate")
-        self.key = self.carillon("apikey", "create", "--name", "tests", "--scopes", "notify,direct,admin")
+        self.key = self.carillon("apikey", "create", "--name", "tests", "--scopes", "notify")
         apis, edges, workers = self.shape
         self.apis = [self._keep(Node(self, f"api-{number + 1}", "api", {})) for number in range(apis)]
         self.edges = [self._keep(Node(self, f"edge-{number + 1}", "edge", self.edge_settings)) for number in range(edges)]
@@ -322,6 +322,10 @@ class World:
     def wait_until_whole(self, patience=60):
         for node in self.nodes:
             until(node.is_whole, f"{node.name} to be ready", patience)
+        # A node is of use before each of its connections is up. For so many users that each of them is needed.
+        probes = [f"probe-{number}" for number in range(64)]
+        for api in range(len(self.apis)):
+            until(lambda api=api: self.publish(probes, api).status_code == 201, f"api-{api + 1} to write for everybody", patience)
 
     def carillon(self, *arguments):
         done = subprocess.run(

@@ -18,9 +18,10 @@ BYTES_A_STREAM = 160 * 1024
 
 
 def stuck_readers(world, crowd, users, each):
-    """Connected, and never read until somebody says so."""
+    """Connected, and never read until somebody says so. They are to have everything from the first number on, whenever they join."""
     before = world.edges[0].metrics()["carillon_connections"]
-    members = [(user, crowd.join(world.token(user), read=False)) for user in users for _ in range(each)]
+    epoch = world.get(users[0], "/count")["last_event_id"].split("-")[0]
+    members = [(user, crowd.join(world.token(user), f"{epoch}-0", read=False)) for user in users for _ in range(each)]
     until(lambda: world.edges[0].metrics()["carillon_streams_opened_total"] >= before + len(members), "the readers to be connected")
     return members
 

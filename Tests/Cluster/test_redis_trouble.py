@@ -27,13 +27,12 @@ def hung(world):
 def loading(world):
     """It answers LOADING to everything, until it is let go on."""
     redis = world.redis
-    for begin in range(0, 3000, 1000):
+    for begin in range(0, 20000, 1000):
         redis.cli("MSET", *[word for number in range(begin, begin + 1000) for word in (f"filler-{number}", "x")])
-    redis.cli("CONFIG", "SET", "dbfilename", "filled.rdb")
     redis.cli("SAVE")
     redis.kill()
-    # A tenth of a second for each key: as long as the test needs, and it answers in between.
-    redis.start("--dbfilename", "filled.rdb", "--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024", wait=False)
+    # Some milliseconds for each key: it loads for as long as the test needs, and answers in between.
+    redis.start("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024", wait=False)
     until(lambda: "LOADING" in redis.cli("PING"), "Redis to load")
     yield
     assert "LOADING" in redis.cli("PING"), "the trouble was to last as long as the test looked"
