@@ -157,3 +157,32 @@ def test_nothing_is_lost_or_doubled_while_it_comes_and_goes(trouble):
             until(node.is_whole, f"{node.name} to be whole again; it says {node.health()}", NORMAL)
         for api in range(2):
             assert world.get(user, "/count", api=api)["unread"] == count
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_count_is_not_that_of_before_the_trouble(trouble):
+    """The copy that Redis kept missed what was written meanwhile. It is not served, however soon somebody asks."""
+    with World(apis=2, edges=1, workers=1) as world:
+        users = [world.user() for _ in range(5)]
+        world.notify(users)
+        for user in users:
+            for api in range(2):
+                assert world.get(user, "/count", api=api)["unread"] == 1
+        wrong = []
+
+        def ask(when):
+            for number, user in enumerate(users):
+                for api in range(2):
+                    unread = world.get(user, "/count", api=api)["unread"]
+                    if unread != 2:
+                        wrong.append((when, number, f"api-{api + 1}", unread))
+
+        with TROUBLES[trouble](world):
+            # Long enough for everybody to know; all written before that would be published once Redis goes on.
+            until(lambda: any(not node.health()[1]["redis"] for node in world.apis) or trouble == "read-only", "the nodes to notice", 15)
+            world.notify(users)
+            ask("during it")
+        ended = time.monotonic()
+        while time.monotonic() < ended + 10:
+            ask(f"{time.monotonic() - ended:.1f} s after it")
+        assert wrong == [], f"{len(wrong)} wrong counts, from {wrong[:3]} to {wrong[-1]}"
