@@ -117,8 +117,12 @@ def test_ten_streams_move_at_once_from_a_killed_edge():
             close_all(streams)
 
 
-def test_an_edge_that_stood_still_gives_up_the_places_that_others_took():
+@pytest.mark.parametrize("age", ["just started", "settled"])
+def test_an_edge_that_stood_still_gives_up_the_places_that_others_took(age):
     with World(edges=2) as world:
+        if age == "settled":
+            # One probe and one heartbeat a second.
+            until(lambda: world.edges[1].metrics()["carillon_redis_canary_seconds_count"] >= 4, "some heartbeats")
         user, streams = world.user(), []
         other = world.user("other")
         try:
