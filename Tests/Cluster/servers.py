@@ -322,10 +322,10 @@ class World:
     def wait_until_whole(self, patience=60):
         for node in self.nodes:
             until(node.is_whole, f"{node.name} to be ready", patience)
-        # A node is of use before each of its connections is up. For so many users that each of them is needed.
-        probes = [f"probe-{number}" for number in range(64)]
+        # A node is of use before each of its connections is up: which one writes depends on the user.
         for api in range(len(self.apis)):
-            until(lambda api=api: self.publish(probes, api).status_code == 201, f"api-{api + 1} to write for everybody", patience)
+            for number in range(24):
+                until(lambda api=api, number=number: self.publish(f"probe-{number}", api).status_code == 201, f"api-{api + 1} to write", patience)
 
     def carillon(self, *arguments):
         done = subprocess.run(

@@ -112,7 +112,8 @@ def test_a_replica_that_has_all_commits_takes_over():
                 world.replica.promote()
                 writers.wait_for(50, "fifty writes to the new primary")
             assert writers.wrong == []
-            last = {user: world.notify_when_possible(user, title="last") for user in users}
+            world.wait_until_whole()
+            last = {user: world.notify(user, title="last") for user in users}
             for stream, ready, user in zip(streams, begun, [user for user in users for _ in range(2)]):
                 events = take_until(stream, last[user])
                 reader_knows_all(events, int(ready.id.split("-")[1]), world, user)
@@ -193,7 +194,8 @@ def test_a_replica_that_lacks_the_last_commits_takes_over():
                     assert len(world.inbox(name, api)) == unread
             assert {item["id"] for item in world.inbox(user)} == set(kept)
 
-            # And on with the new epoch's numbers.
+            # And on with the new epoch's numbers, once every connection to Postgres is up again.
+            world.wait_until_whole()
             made = world.notify([user, idle, loser], title="new life")
             for stream, entry, seq in zip(streams, (made[0], made[0], made[1], made[2]), (6, 6, 2, 1)):
                 event = stream.expect("message")
@@ -231,11 +233,11 @@ def test_postgres_restarts_under_writers(mode):
                 writers.wait_for(60, "sixty writes more")
             assert writers.wrong == [], f"neither 201 nor 503: {writers.wrong[:3]}"
             assert all(not isinstance(answer, requests.RequestException) for answer in writers.refused), "the nodes themselves did not restart"
+            world.wait_until_whole()
             ids = [made["id"] for made in writers.accepted]
             assert len(set(ids)) == len(ids)
             for stream, user in zip(streams, users):
-                # Not every connection to Postgres is up again.
-                last = world.notify_when_possible(user, title="last")
+                last = world.notify(user, title="last")
                 events = take_until(stream, last)
                 assert [event.name for event in events] == ["message"] * len(events)
                 assert seqs(events) == list(range(1, last["seq"] + 1))
