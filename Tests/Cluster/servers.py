@@ -23,7 +23,6 @@ import requests
 from carillon import PATIENCE, Stream, bearer, forged
 
 SECRET = "a secret of the tests' own nodes, long enough"
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def raise_descriptor_limit():
