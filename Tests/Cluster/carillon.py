@@ -162,15 +162,15 @@ class Stream:
             pass
         self.events.put(None)
 
-    def next(self):
+    def next(self, patience=PATIENCE):
         try:
-            event = self.events.get(timeout=PATIENCE)
+            event = self.events.get(timeout=patience)
         except queue.Empty:
             raise AssertionError("waited in vain for an event") from None
         return event
 
-    def expect(self, name):
-        event = self.next()
+    def expect(self, name, patience=PATIENCE):
+        event = self.next(patience)
         assert event is not None, f"the stream ended, {name} was expected"
         assert event.name == name, f"{event}, {name} was expected"
         return event
