@@ -36,6 +36,7 @@ final class EdgeLoop: @unchecked Sendable {
 
     func start() {
         self.eventLoop.execute {
+            self.suspension.awake(now: .now(), lastBeat: self.edge.leases.lastBeat)
             self.tick = self.eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in self.ticked() }
         }
     }
@@ -131,13 +132,11 @@ final class EdgeLoop: @unchecked Sendable {
         connection.write(ByteBuffer(bytes: bytes))
         self.closed(connection)
         guard let channel else { return }
-        // A stuck reader does not take this either: the close does not wait for it.
-        if connection.isBlocked {
-            channel.flush()
-            channel.close(promise: nil)
-        } else {
-            Self.closeGently(channel, on: self.eventLoop)
+        if connection.isBlocked, let options = channel.syncOptions {
+            // A stuck reader does not take this now. The kernel gets room for all that is left, and goes on for as long as the peer lives.
+            try? options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
         }
+        Self.closeGently(channel, on: self.eventLoop)
     }
 
     /// Sends what is left and the end of the stream, and gives the client a moment to take it.
@@ -566,6 +565,7 @@ final class EdgeLoop: @unchecked Sendable {
             next = min(connection.blockedSince + configuration.stalledSeconds, connection.expiresAt, self.now + configuration.pingSeconds)
         }
         if connection.phase == .joining { next = self.now + 1 }
+        next = min(next, self.now + configuration.stalledSeconds)
         self.wheel.schedule(connection, at: max(next, self.now + 1), now: self.now)
     }
 }

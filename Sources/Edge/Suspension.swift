@@ -16,7 +16,7 @@ struct Suspension {
 
     /// Once a second, and only when it has looked whether it stood still.
     ///
-    /// - Parameter lastBeat: Nil before the first one: then there is no place that could be lost.
+    /// - Parameter lastBeat: Nil before the first one.
     mutating func awake(now: NIODeadline, lastBeat: NIODeadline?) {
         self.lastAwake = now
         self.lastBeat = lastBeat
@@ -24,7 +24,7 @@ struct Suspension {
 
     /// Whether it stood still since it was last awake and its heartbeat became too old. It is suspended from then on.
     mutating func begins(now: NIODeadline) -> Bool {
-        guard !self.isSuspended, let lastAwake, now - lastAwake > Self.jump, let lastBeat, now - lastBeat > Self.heartbeat else { return false }
+        guard !self.isSuspended, let lastAwake, now - lastAwake > Self.jump, now - (lastBeat ?? lastAwake) > Self.heartbeat else { return false }
         self.isSuspended = true
         return true
     }

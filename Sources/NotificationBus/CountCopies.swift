@@ -13,10 +13,24 @@ public final class CountCopies: Sendable {
     private let redis: RedisClient
     private let names: RedisNames
     private let drifts = Atomic<Int>(0)
+    /// Uptime in nanoseconds until which copies may be older than what was written.
+    private let doubtfulUntil = Atomic<UInt64>(0)
+    /// How long after a trouble with Redis: long enough for the repair of what was written during it.
+    private static let doubt: TimeAmount = .seconds(10)
 
     public init(redis: RedisClient, names: RedisNames) {
         self.redis = redis
         self.names = names
+        redis.onStateChange { [weak self] _ in self?.doubt() }
+    }
+
+    /// Whether copies may be shown. Not within a while after Redis was away, or did not take one: there may be older ones than what was written.
+    public var areTrusted: Bool {
+        self.redis.isAvailable && NIODeadline.now().uptimeNanoseconds >= self.doubtfulUntil.load(ordering: .relaxed)
+    }
+
+    private func doubt() {
+        self.doubtfulUntil.store((NIODeadline.now() + Self.doubt).uptimeNanoseconds, ordering: .relaxed)
     }
 
     /// Same position, other counts: must stay 0.
@@ -61,9 +75,13 @@ public final class CountCopies: Sendable {
             )
         }
         return self.redis.run(Self.script, calls: calls).map { answers in
+            if answers.contains(where: { $0.error != nil }) { self.doubt() }
             let drifted = answers.count { $0.int == -1 }
             self.drifts.add(drifted, ordering: .relaxed)
             return drifted
+        }.flatMapErrorThrowing { error in
+            self.doubt()
+            throw error
         }
     }
 

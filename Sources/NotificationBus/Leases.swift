@@ -37,9 +37,17 @@ public final class Leases: Sendable {
     static let evictionMilliseconds: Int64 = 60_000
 
     private struct State {
-        /// Edges whose heart beats, as of `asOf` (Redis' clock).
-        var alive: [String] = []
+        /// When each edge's heart beat last, as of `asOf` (both by Redis' clock, in milliseconds).
+        var beats: [(edge: String, at: Int64)] = []
         var asOf: Int64 = 0
+        /// The same moment by this node's clock.
+        var lookedAt = NIODeadline.now()
+
+        /// Those that live now: who has died since the look is not among them.
+        var alive: [String] {
+            let now = self.asOf + (NIODeadline.now() - self.lookedAt).nanoseconds / 1_000_000
+            return self.beats.filter { now - $0.at < Leases.deadMilliseconds }.map(\.edge)
+        }
         /// Releases that Redis did not hear of. Past the bound they end with their set's lifetime.
         var missed: Set<Lease> = []
         var lastBeat: NIODeadline?
@@ -75,9 +83,13 @@ public final class Leases: Sendable {
         """
         local now = tonumber(ARGV[6])
         if ARGV[5] ~= '' then
-            local till = redis.call('ZSCORE', KEYS[2], ARGV[5])
+            local count, till = string.match(redis.call('HGET', KEYS[2], ARGV[5]) or '', '^(%d+) (%d+)$')
             if till and tonumber(till) > now then
-                redis.call('ZREM', KEYS[2], ARGV[5])
+                if tonumber(count) > 1 then
+                    redis.call('HSET', KEYS[2], ARGV[5], (count - 1) .. ' ' .. till)
+                else
+                    redis.call('HDEL', KEYS[2], ARGV[5])
+                end
                 return {'evicted'}
             end
         end
@@ -110,7 +122,18 @@ public final class Leases: Sendable {
         return answer
         """)
 
-    // ARGV: this edge, and when it is dead. Answers the time, whether this edge was forgotten or dead, and the living.
+    // ARGV: the fingerprint, until when it counts, now, and the set's lifetime in seconds. Tabs that are alike and at the same place share a
+    // fingerprint: it is counted.
+    private static let remember = RedisScript(
+        """
+        local count, till = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
+        if not till or tonumber(till) <= tonumber(ARGV[3]) then count = 0 end
+        redis.call('HSET', KEYS[1], ARGV[1], (count + 1) .. ' ' .. ARGV[2])
+        return redis.call('EXPIRE', KEYS[1], ARGV[4])
+        """)
+
+    // ARGV: this edge, and when it is dead. Answers the time, whether this edge was forgotten or dead, and the living with
+    // their last beats.
     private static let heartbeat = RedisScript(
         """
         local time = redis.call('TIME')
@@ -119,7 +142,7 @@ public final class Leases: Sendable {
         local forgotten = (not before or tonumber(before) < now - tonumber(ARGV[2])) and 1 or 0
         redis.call('ZADD', KEYS[1], now, ARGV[1])
         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 600000)
-        local answer = redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[2]), '+inf')
+        local answer = redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[2]), '+inf', 'WITHSCORES')
         table.insert(answer, 1, tostring(now))
         table.insert(answer, 2, forgotten)
         return answer
@@ -137,8 +160,10 @@ public final class Leases: Sendable {
             guard let values = value.array, values.count >= 2, let time = values[0].int else { return true }
             self.state.withLock {
                 $0.lastBeat = max($0.lastBeat ?? now, now)
-                $0.alive = values.dropFirst(2).compactMap(\.string)
+                let pairs = values.dropFirst(2).compactMap(\.string)
+                $0.beats = stride(from: 0, to: pairs.count - 1, by: 2).compactMap { at in Int64(pairs[at + 1]).map { (pairs[at], $0) } }
                 $0.asOf = time
+                $0.lookedAt = now
             }
             return values[1].int == 1
         }
@@ -259,11 +284,16 @@ public final class Leases: Sendable {
 
     /// Remembers for a minute that this stream was closed for being over the limit.
     public func evicted(_ user: UserID, fingerprint: String) {
-        let till = Timestamp.now().microseconds / 1000 + Self.evictionMilliseconds
-        _ = self.redis.pipeline([
-            RedisCommand("ZADD", .string(self.names.evictions(user)), .integer(till), .string(fingerprint)),
-            RedisCommand("EXPIRE", .string(self.names.evictions(user)), .integer(Self.evictionMilliseconds / 1000 + 5)),
-        ])
+        let now = Timestamp.now().microseconds / 1000
+        self.redis.run(
+            Self.remember, keys: [self.names.evictions(user)],
+            arguments: [
+                .string(fingerprint), .integer(now + Self.evictionMilliseconds), .integer(now), .integer(Self.evictionMilliseconds / 1000 + 5),
+            ]
+        ).whenFailure { error in
+            // Its reconnect takes a place, and the oldest loses one.
+            self.logger.debug("an eviction is not remembered", metadata: ["error": "\(error)"])
+        }
     }
 }
 

@@ -37,6 +37,7 @@ public final class Publisher: CommitObserver {
 
     public func committed(_ users: [CommittedChanges], done: @escaping @Sendable () -> Void) {
         guard self.redis.isAvailable else {
+            // No copy is trusted until a while after it is back.
             // The commit tail delivers.
             self.failed.add(users.count, ordering: .relaxed)
             done()

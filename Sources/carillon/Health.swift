@@ -3,6 +3,7 @@ import Gateway
 import NIOCore
 import NIOHTTP1
 import NotificationCore
+import NotificationStore
 import PostgresClient
 import RedisClient
 import Synchronization
@@ -18,13 +19,15 @@ final class Health: Sendable {
 
     private let configuration: NodeConfiguration
     private let pool: PostgresPool
+    private let writer: InboxWriter?
     private let redis: RedisClient
     private let started = ContinuousClock.now
     private let state = Mutex(State())
 
-    init(configuration: NodeConfiguration, pool: PostgresPool, redis: RedisClient) {
+    init(configuration: NodeConfiguration, pool: PostgresPool, writer: InboxWriter?, redis: RedisClient) {
         self.configuration = configuration
         self.pool = pool
+        self.writer = writer
         self.redis = redis
     }
 
@@ -40,7 +43,7 @@ final class Health: Sendable {
     /// With either server it is useful: without Redis writes succeed and streams deliver, without Postgres open streams live on. Right after
     /// the start it waits for both, for a few seconds.
     func answer(ready: Bool) -> (ok: Bool, body: JSONValue) {
-        let postgres = self.pool.isAvailable
+        let postgres = self.pool.isAvailable && self.writer?.isAvailable ?? true
         let (draining, subscribed, complete) = self.state.withLock { state in
             let subscribed = state.subscriber?.isAvailable ?? true
             if postgres, self.redis.isAvailable, subscribed { state.wasComplete = true }

@@ -30,6 +30,7 @@ struct NodeService: Service {
         identity.watch(pool)
         pool.start()
         let redis = RedisClient(endpoint: configuration.redis, eventLoop: group.next(), logger: self.logger)
+        let copies = CountCopies(redis: redis, names: names)
         redis.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
@@ -39,7 +40,6 @@ struct NodeService: Service {
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
             origins: Origins(configuration.origins))
-        let copies = CountCopies(redis: redis, names: names)
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
 
         var writer: InboxWriter?
@@ -54,7 +54,7 @@ struct NodeService: Service {
             metrics.watch(writer: made, publisher: publisher)
         }
 
-        let health = Health(configuration: configuration, pool: pool, redis: redis)
+        let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
         let catalogue = configuration.catalogue
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
@@ -181,7 +181,7 @@ struct CopiedCounts: CountSource {
     private static let patience: TimeAmount = .milliseconds(150)
 
     func head(of user: UserID) async throws(StoreError) -> InboxHead {
-        if self.redis.isAvailable, let copy = await self.copy(of: user) { return copy }
+        if self.copies.areTrusted, let copy = await self.copy(of: user) { return copy }
         let head = try await self.reader.head(of: user)
         if self.redis.isAvailable {
             let refreshed = self.copies.write([(user, head)])

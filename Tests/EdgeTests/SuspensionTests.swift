@@ -39,11 +39,13 @@ struct SuspensionTests {
         #expect(again == [false, true])
     }
 
-    @Test("a node that has not begun to beat has no place to lose")
+    @Test("a node that has not begun to beat has streams, too")
     func first() {
         var suspension = Suspension()
+        let early = suspension.begins(now: Self.at(0))
         suspension.awake(now: Self.at(0), lastBeat: nil)
-        let begins = suspension.begins(now: Self.at(10_000))
-        #expect(!begins)
+        let begins = [2000, 10_000].map { suspension.begins(now: Self.at($0)) }
+        #expect(!early)
+        #expect(begins == [false, true])
     }
 }
