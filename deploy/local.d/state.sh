@@ -3,6 +3,7 @@
 #
 #   shape            how many nodes, and the load balancer's port        ports/NAME   the port of each, chosen once
 #   settings         NAME=VALUE lines that the nodes get                 run/NAME     pid, start time and boot of each process
+#   overrides/NAME   the same for one node alone
 #   secrets/         JWT key, database password, API key …               logs/NAME.log
 #   postgres/ redis/ mail/                                               haproxy.cfg  binary  lock
 
