@@ -68,11 +68,11 @@ surplus_names() {
     for file in "$STATE"/run/*; do
         [[ -f $file ]] || continue
         name=${file##*/}
-        grep -qxF -- "$name" < <(names) || printf '%s\n' "$name"
+        grep -xF -- "$name" < <(names) >/dev/null || printf '%s\n' "$name"
     done
 }
 
 require_name() {
     [[ -n ${1:-} ]] || die "which one? $(names | tr '\n' ' ')"
-    grep -qxF -- "$1" < <(names; surplus_names) || die "there is no \"$1\" here; there are: $(names | tr '\n' ' ')"
+    grep -xF -- "$1" < <(names; surplus_names) >/dev/null || die "there is no \"$1\" here; there are: $(names | tr '\n' ' ')"
 }

@@ -134,7 +134,7 @@ private final class LinkPipe {
         far.ended = { [weak self] in self?.end() }
         try near.channel.pipeline.syncOperations.addHandler(near)
         try far.channel.pipeline.syncOperations.addHandler(far)
-        near.readMore()
+        // The accepted side begins once it is active, which is after this.
         far.readMore()
     }
 
@@ -203,10 +203,12 @@ private final class LinkEnd: ChannelInboundHandler {
 
     /// Asks for the next read unless too much is held, the peer cannot take it, or nothing may pass.
     func readMore() {
-        guard !closed, !reading, mode != .silence, heldBytes < Self.limit, peer?.channel.isWritable ?? false else { return }
+        guard !closed, !reading, channel.isActive, mode != .silence, heldBytes < Self.limit, peer?.channel.isWritable ?? false else { return }
         reading = true
         channel.read()
     }
+
+    func channelActive(context: ChannelHandlerContext) { readMore() }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let bytes = unwrapInboundIn(data)
