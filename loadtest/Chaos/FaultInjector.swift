@@ -28,23 +28,27 @@ actor FaultInjector {
         self.tell = tell
     }
 
-    /// Injects each fault at its time after `origin`, later when what was before it takes longer than expected, and returns when all is over.
+    /// Faults under way at once at most, when some took longer than expected and others had to wait for them.
+    private static let atOnce = 3
+
+    /// Injects each fault at its time after `origin`, later while another one that is still under way forbids it, and returns when all is over.
     func run(origin: UInt64) async {
+        let end = origin + UInt64(max(0, plan.seconds - FaultPlan.tail / 2) * 1e9)
         await withTaskGroup(of: Void.self) { group in
-            for fault in plan.faults {
-                let due = origin + UInt64(fault.at * 1e9)
-                await pause(until: due)
-                while !stopped, !Task.isCancelled, Double(monotonicNow() - origin) / 1e9 < plan.seconds - FaultPlan.tail / 2, conflicts(fault) {
-                    await pause(until: monotonicNow() + 50_000_000)
+            var waiting = plan.faults
+            while !stopped, !Task.isCancelled, !waiting.isEmpty, monotonicNow() < end {
+                let now = monotonicNow()
+                let due = waiting.firstIndex { origin + UInt64($0.at * 1e9) <= now && !conflicts($0) }
+                if let due, records.count(where: { $0.recovered == nil }) < Self.atOnce {
+                    let fault = waiting.remove(at: due)
+                    let index = records.count
+                    records.append(FaultRecord(fault: fault, began: now))
+                    group.addTask { await self.inject(fault, index) }
+                } else {
+                    await pause(until: now + 20_000_000)
                 }
-                guard !stopped, !Task.isCancelled, !conflicts(fault) else {
-                    skipped.append(fault)
-                    continue
-                }
-                let index = records.count
-                records.append(FaultRecord(fault: fault, began: monotonicNow()))
-                group.addTask { await self.inject(fault, index) }
             }
+            skipped = waiting
         }
     }
 

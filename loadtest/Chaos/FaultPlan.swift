@@ -26,7 +26,7 @@ struct FaultPlan: Equatable, Sendable {
         var random = SeededGenerator(seed: seed)
         let kinds = Fault.Kind.all.filter { $0.role != .worker || shape.workers > 0 }
         let room = max(0, seconds - Self.lead - Self.tail)
-        let times = max(1, Int((Double(Self.often.times) * seconds / Self.often.seconds).rounded(.up)))
+        let times = max(1, Int((Double(Self.often.times) * seconds / Self.often.seconds).rounded(.down)))
 
         var single: [Fault] = []
         for kind in kinds {

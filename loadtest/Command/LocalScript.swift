@@ -29,7 +29,7 @@ struct LocalScript: Sendable {
         process.standardInput = FileHandle.nullDevice
         let pipe = Pipe()
         process.standardOutput = pipe
-        do { try process.run() } catch {
+        do { try Self.withoutBlockedSignals { try process.run() } } catch {
             throw .environment("\(command) did not start (\(error))", "Run it by hand, or give the options on the command line")
         }
         let identifier = process.processIdentifier
@@ -42,6 +42,16 @@ struct LocalScript: Sendable {
             throw .environment("\(command) ended with status \(process.terminationStatus)", "Run it by hand, or give the options on the command line")
         }
         return String(decoding: data, as: UTF8.self)
+    }
+
+    /// The threads of dispatch queues block signals, and what is started from one would inherit that: a Redis that never hears a SIGTERM.
+    private static func withoutBlockedSignals(_ body: () throws -> Void) rethrows {
+        var none = sigset_t()
+        var before = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+        try body()
     }
 
     /// The same without blocking the caller's thread; it is not ended when the caller is cancelled, so that nothing is left half done.
