@@ -47,7 +47,7 @@ struct ChaosEvidenceTests {
         #expect(oracle.isClean, "\(oracle.wrong)")
         #expect(oracle.streams == 8)
         #expect(oracle.events > 100)
-        #expect(oracle.receipts.count == 118)
+        #expect(oracle.receipts.count >= 118)
         #expect(counters.resumed > 0)
         #expect(counters.requestErrors == ["500": 1])
     }

@@ -249,7 +249,7 @@ struct ChaosOracle: Sendable {
         let bySeq = Dictionary(log.map { ($0.seq, $0) }) { first, _ in first }
         // A notification that was deleted later may be shown as deleted under every earlier number.
         let deletedAt = Dictionary(log.filter { $0.kind == .deleted }.compactMap { row in row.id.map { ($0, row.seq) } }) { first, _ in first }
-        var acknowledged: [UInt64: UInt64] = [:]
+        var acknowledged = answers(evidence, log)
         for acknowledgement in evidence.acknowledgements { acknowledged[acknowledgement.seq] = acknowledgement.at }
         var position: StreamPosition?
         var missing: Set<UInt64> = []
@@ -330,6 +330,20 @@ struct ChaosOracle: Sendable {
         let behind = head.seq > position.seq ? (position.seq + 1)...head.seq : nil
         for seq in missing.sorted() + (behind.map(Array.init) ?? []) {
             report(.lost, user, stream: index, seq: seq, bySeq[seq].map(describe) ?? "number \(seq)", "nothing", bySeq[seq])
+        }
+    }
+
+    /// When reads and deletes were answered, by their numbers.
+    private func answers(_ evidence: UserEvidence, _ log: [LogRow]) -> [UInt64: UInt64] {
+        var read: [NotificationID: UInt64] = [:]
+        var deleted: [NotificationID: UInt64] = [:]
+        for operation in evidence.operations where operation.outcome == .accepted {
+            guard let id = operation.id else { continue }
+            if operation.kind == .read { read[id] = operation.at } else { deleted[id] = operation.at }
+        }
+        return log.reduce(into: [:]) { all, row in
+            guard let id = row.id else { return }
+            if row.kind == .updated { all[row.seq] = read[id] } else if row.kind == .deleted { all[row.seq] = deleted[id] }
         }
     }
 

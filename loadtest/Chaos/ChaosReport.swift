@@ -18,13 +18,15 @@ struct ChaosReport: Codable, Sendable {
     }
 
     struct Writes: Codable, Sendable {
+        /// Notifications that were due, and those answered 201.
         var due: UInt64
-        var accepted: UInt64
-        /// Accepted of those due, 0 to 1.
-        var share: Double
-        /// By status, or by what happened instead of an answer; operations and the counts asked at the end included.
-        var notAccepted: [String: UInt64]
+        var acknowledged: UInt64
+        /// Reads, deletes and read-alls answered 2xx.
         var operations: UInt64
+        /// Requests by status, or by what happened instead of an answer.
+        var answers: [String: UInt64]
+        /// Answered 2xx, of all requests, 0 to 1.
+        var share: Double
         /// Creations in doubt that the database has.
         var doubtfulDone: UInt64
     }
@@ -105,10 +107,14 @@ struct ChaosReport: Codable, Sendable {
             all[kind.description] = Times(planned: planned[kind] ?? 0, done: records.count { $0.fault.kind == kind && $0.recovered != nil })
         }
         let counters = result.counters
+        let accepted = counters.acknowledged / UInt64(plan.group) + counters.operationsDone
+        var answers = counters.requestErrors
+        answers["2xx"] = accepted
+        if counters.overruns > 0 { answers["overrun"] = counters.overruns }
+        let requests = answers.values.reduce(0, +)
         writes = Writes(
-            due: counters.due, accepted: counters.acknowledged, share: counters.due > 0 ? Double(counters.acknowledged) / Double(counters.due) : 0,
-            notAccepted: counters.requestErrors.merging(counters.overruns > 0 ? ["overrun": counters.overruns] : [:]) { $0 + $1 },
-            operations: counters.operationsDone, doubtfulDone: oracle.doubtfulDone
+            due: counters.due, acknowledged: counters.acknowledged, operations: counters.operationsDone, answers: answers,
+            share: requests > 0 ? Double(accepted) / Double(requests) : 0, doubtfulDone: oracle.doubtfulDone
         )
         streams = Streams(
             connections: plan.connections, liveAtEnd: counters.live, disconnected: counters.disconnected, resumed: counters.resumed, refused: counters.refused,
@@ -164,9 +170,9 @@ struct ChaosReport: Codable, Sendable {
             text += Self.column("\(row?.changes ?? 0)", 11) + Self.column(Self.number(row?.p99 ?? 0), 12) + Self.column(Self.number(row?.longest ?? 0), 12)
             text += Self.column(Self.number(row?.longestFromAcknowledgement ?? 0), 12) + "\n"
         }
-        text += "\nwrites: \(writes.accepted) of \(writes.due) due accepted (\(Self.number(writes.share * 100))%)"
-        text += ", \(writes.operations) inbox operations; not accepted: \(RunReport.list(writes.notAccepted))\n"
-        text += "in doubt and done: \(writes.doubtfulDone)\n"
+        text += "\nwrites: \(Self.number(writes.share * 100))% accepted; \(writes.acknowledged) of \(writes.due) notifications due"
+        text += ", \(writes.operations) inbox operations; creations in doubt and done: \(writes.doubtfulDone)\n"
+        text += "by answer: \(RunReport.list(writes.answers))\n"
         text += "streams: \(streams.liveAtEnd) of \(streams.connections) live at the end; disconnected \(streams.disconnected), resumed \(streams.resumed);"
         text += " refused: \(RunReport.list(streams.refused)); closed by the server: \(RunReport.list(streams.closed));"
         text += " resyncs with a cause: \(streams.resyncsWithCause)\n"
