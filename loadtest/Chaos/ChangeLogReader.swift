@@ -107,32 +107,19 @@ struct ChangeLogReader: Sendable {
         init(_ value: Value) { self.value = value }
     }
 
-    private func readBlocking(_ statement: String, _ body: ([Substring]) throws(LoadtestError) -> Void) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", "COPY (\(statement)) TO STDOUT"]
-        process.environment = environment
-        process.standardInput = FileHandle.nullDevice
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        do { try process.run() } catch {
-            throw LoadtestError.environment("psql did not start (\(error))", "Install Postgres' client")
-        }
+    private func readBlocking(_ statement: String, _ body: ([Substring]) throws(LoadtestError) -> Void) throws(LoadtestError) {
         var rest: [UInt8] = []
-        var failure: LoadtestError?
-        while let data = try pipe.fileHandleForReading.read(upToCount: 1 << 16), !data.isEmpty {
-            rest.append(contentsOf: data)
-            guard failure == nil, let end = rest.lastIndex(of: 0x0a) else { continue }
+        let arguments = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", "COPY (\(statement)) TO STDOUT"]
+        let status = try Subprocess.run("psql", arguments, environment: environment) { (bytes) throws(LoadtestError) in
+            rest.append(contentsOf: bytes)
+            guard let end = rest.lastIndex(of: 0x0a) else { return }
             for line in rest[..<end].split(separator: 0x0a) {
-                let fields = String(decoding: line, as: UTF8.self).split(separator: "\t", omittingEmptySubsequences: false).map { $0 == "\\N" ? "" : $0 }
-                do throws(LoadtestError) { try body(fields) } catch { failure = error }
+                try body(String(decoding: line, as: UTF8.self).split(separator: "\t", omittingEmptySubsequences: false).map { $0 == "\\N" ? "" : $0 })
             }
             rest.removeFirst(end + 1)
         }
-        process.waitUntilExit()
-        if let failure { throw failure }
-        guard process.terminationStatus == 0 else {
-            throw LoadtestError.environment("psql ended with status \(process.terminationStatus)", "Its message stands above; check that Postgres runs")
+        guard status == 0 else {
+            throw .environment("psql ended with status \(status)", "Its message stands above; check that Postgres runs")
         }
     }
 }
