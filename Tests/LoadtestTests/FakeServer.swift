@@ -3,6 +3,8 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
+@testable import carillon_loadtest
+
 /// A server with the routes that the load generator uses, and with faults on demand.
 ///
 /// Everything happens on one event loop. Creations are counted from 1 over all users.
@@ -37,6 +39,7 @@ final class FakeServer: Sendable {
     let port: Int
     private let group: MultiThreadedEventLoopGroup
     private let channel: any Channel
+    private let inbox: NIOLoopBound<Inbox>
     /// When the stalled answer was held back and when it was let go, by the monotonic clock.
     let stalled = NIOLockedValueBox<(from: UInt64, to: UInt64)?>(nil)
 
@@ -44,6 +47,7 @@ final class FakeServer: Sendable {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let loop = group.next()
         let inbox = try await loop.submit { [stalled] in NIOLoopBound(Inbox((faults, framing, stalled), loop), eventLoop: loop) }.get()
+        self.inbox = inbox
         channel = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 512)
             .childChannelInitializer { channel in
@@ -59,6 +63,12 @@ final class FakeServer: Sendable {
     func stop() async throws {
         try await channel.close()
         try await group.shutdownGracefully()
+    }
+
+    /// The user's changes as a database would have them.
+    func log(of user: String) async -> [LogRow] {
+        let rows = try? await group.any().submit { [inbox] in inbox.value.log[user] ?? [] }.get()
+        return rows ?? []
     }
 
     /// The users' inboxes.
@@ -77,6 +87,8 @@ final class FakeServer: Sendable {
         let stalled: NIOLockedValueBox<(from: UInt64, to: UInt64)?>
         let loop: any EventLoop
         var users: [String: User] = [:]
+        var log: [String: [LogRow]] = [:]
+        var models: [String: InboxModel] = [:]
         var created = 0
         var streamsAsked = 0
         var paused: [() -> Void]?
@@ -88,9 +100,14 @@ final class FakeServer: Sendable {
 
         func has(_ match: (Fault) -> Bool) -> Bool { faults.contains(where: match) }
 
-        func append(_ user: String, _ event: String?, _ data: String, show: Bool = true, unreadOff: Int = 0) {
+        func append(_ user: String, _ event: String?, _ data: String, id: String? = nil, show: Bool = true, unreadOff: Int = 0) {
             users[user]!.seq += 1
             let state = users[user]!
+            let kind: LogRow.Kind = event == nil ? .created : event == "update" ? .updated : event == "delete" ? .deleted : .allRead
+            var row = LogRow(seq: state.seq, kind: kind, id: id.flatMap { NotificationID($0) }, read: true, seen: true, unread: 0, unseen: 0)
+            models[user, default: InboxModel()].apply(row)
+            (row.unread, row.unseen) = (models[user]!.unread, models[user]!.unseen)
+            log[user, default: []].append(row)
             func frame(_ unread: Int) -> String {
                 (event.map { "event: \($0)\n" } ?? "") + "id: 1-\(state.seq)\ndata: {\(data),\"seq\":\(state.seq),\"unread\":\(unread)}\n\n"
             }
@@ -135,7 +152,7 @@ final class FakeServer: Sendable {
             }
             let held = users[user]!.held
             users[user]!.held = []
-            append(user, nil, body, show: show, unreadOff: off)
+            append(user, nil, body, id: id, show: show, unreadOff: off)
             for frame in held { write(user, frame) }
             for action in after { action() }
             return "{\"id\":\"\(ackID)\",\"user_id\":\"\(user)\",\"seq\":\(users[user]!.seq)}"
@@ -145,7 +162,7 @@ final class FakeServer: Sendable {
             guard let read = users[user]?.read[id] else { return false }
             if !read { users[user]!.unread -= 1 }
             users[user]!.read[id] = delete ? nil : true
-            if delete || !read { append(user, delete ? "delete" : "update", "\"id\":\"\(id)\",\"read\":true") }
+            if delete || !read { append(user, delete ? "delete" : "update", "\"id\":\"\(id)\",\"read\":true", id: id) }
             return true
         }
 

@@ -170,6 +170,7 @@ verb_down() {
     stop_all haproxy
     stop_all ${nodes[@]+"${nodes[@]}"}
     stop_all redis postgres
+    rm -rf -- "$STATE/overrides"
     [[ $purge == 0 ]] || purge
 }
 
@@ -186,10 +187,13 @@ purge() {
 }
 
 verb_start() {
-    local wait=1 name=''
+    local wait=1 name='' value
+    local -a set=() unset=()
     while [[ $# -gt 0 ]]; do
         case $1 in
             --no-wait) wait=0 ;;
+            --set) [[ $# -ge 2 ]] || die "--set needs NAME=VALUE"; set+=("$2"); shift ;;
+            --unset) [[ $# -ge 2 ]] || die "--unset needs a name"; unset+=("$2"); shift ;;
             -*) die "start does not know \"$1\"" ;;
             *) name=$1 ;;
         esac
@@ -197,6 +201,11 @@ verb_start() {
     done
     require_state
     require_name "$name"
+    if [[ ${#set[@]} -gt 0 || ${#unset[@]} -gt 0 ]]; then
+        ! is_running "$name" || die "$name runs, and a setting reaches a node when it starts; stop it first"
+        for value in ${unset[@]+"${unset[@]}"}; do drop_override "$name" "$value"; done
+        for value in ${set[@]+"${set[@]}"}; do keep_override "$name" "$value"; done
+    fi
     start_name "$name"
     [[ $wait == 0 ]] || wait_ready "$name"
 }

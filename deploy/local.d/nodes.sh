@@ -23,6 +23,31 @@ keep_settings_of_environment() {
     done
 }
 
+# keep_override NODE NAME=VALUE: a setting for one node alone, over what all get, until it is taken back. Where a node finds its database and its Redis
+# may be set this way, so that a proxy can stand between.
+keep_override() {
+    local file=$STATE/overrides/$1 name=${2%%=*}
+    is_node "$1" || die "only nodes have settings; $1 is a server"
+    [[ $2 == *=* && $name =~ ^CARILLON_[A-Z0-9_]+$ && $2 != *$'\n'* ]] || die "a setting is CARILLON_NAME=VALUE, on one line: $2"
+    case $name in
+        CARILLON_DATABASE_URL | CARILLON_REDIS_URL) ;;
+        *) [[ $OWN_SETTINGS != *" $name "* ]] || die "$name is the cluster's own and cannot be set" ;;
+    esac
+    drop_override "$1" "$name"
+    mkdir -p "$STATE/overrides"
+    (umask 077 && printf '%s\n' "$2" >>"$file")
+}
+
+# drop_override NODE NAME takes one back; no error if there is none.
+drop_override() {
+    local file=$STATE/overrides/$1
+    [[ $2 =~ ^CARILLON_[A-Z0-9_]+$ ]] || die "\"$2\" is no name of a setting"
+    [[ -f $file ]] || return 0
+    (umask 077 && { grep -v "^$2=" "$file" || true; } >"$file.new")
+    mv "$file.new" "$file"
+    [[ -s $file ]] || rm -f "$file"
+}
+
 # node_environment sets ENVIRONMENT to what every node and every command of the program gets.
 node_environment() {
     local -a kept=()
@@ -57,10 +82,13 @@ carillon() (
 )
 
 start_node() {
+    local -a own=()
     use_binary
     node_environment
     port_of "$1"
     ENVIRONMENT+=("CARILLON_NODE_NAME=$1" "CARILLON_PORT=$REPLY")
+    if [[ -s $STATE/overrides/$1 ]]; then mapfile -t own <"$STATE/overrides/$1"; fi
+    ENVIRONMENT+=(${own[@]+"${own[@]}"})
     spawn "$1" "$BINARY" serve --roles "${1%-*}"
 }
 

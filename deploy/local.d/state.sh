@@ -3,6 +3,7 @@
 #
 #   shape            how many nodes, and the load balancer's port        ports/NAME   the port of each, chosen once
 #   settings         NAME=VALUE lines that the nodes get                 run/NAME     pid, start time and boot of each process
+#   overrides/NAME   the same for one node alone
 #   secrets/         JWT key, database password, API key …               logs/NAME.log
 #   postgres/ redis/ mail/                                               haproxy.cfg  binary  lock
 
@@ -67,11 +68,11 @@ surplus_names() {
     for file in "$STATE"/run/*; do
         [[ -f $file ]] || continue
         name=${file##*/}
-        grep -qxF -- "$name" < <(names) || printf '%s\n' "$name"
+        grep -xF -- "$name" < <(names) >/dev/null || printf '%s\n' "$name"
     done
 }
 
 require_name() {
     [[ -n ${1:-} ]] || die "which one? $(names | tr '\n' ' ')"
-    grep -qxF -- "$1" < <(names; surplus_names) || die "there is no \"$1\" here; there are: $(names | tr '\n' ' ')"
+    grep -xF -- "$1" < <(names; surplus_names) >/dev/null || die "there is no \"$1\" here; there are: $(names | tr '\n' ' ')"
 }

@@ -5,6 +5,9 @@ struct StreamEvent {
         var notification: NotificationID?
         var unread: Int64?
         var read: Bool?
+        var unseen: Int64?
+        /// The `rec_id` of a notification of this tool's.
+        var call: CallNumber?
         /// `"all":true`, which an `update` that names no notification carries.
         var all = false
         /// Whether `customer_id`, `type` or `up_to_seq` narrows a `read_all`.
@@ -44,6 +47,10 @@ struct StreamEvent {
                 facts.unread = try reader.integerIfAny()
             } else if key.matches("read") {
                 facts.read = try reader.boolIfAny()
+            } else if key.matches("unseen") {
+                facts.unseen = try reader.integerIfAny()
+            } else if key.matches("rec_id") {
+                facts.call = try reader.stringIfAny().flatMap { CallNumber($0.string) }
             } else if key.matches("all") {
                 facts.all = try reader.boolIfAny() ?? false
             } else if key.matches("customer_id") || key.matches("type") || key.matches("up_to_seq") {

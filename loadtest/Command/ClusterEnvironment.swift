@@ -4,16 +4,15 @@ import Foundation
 struct ClusterEnvironment: Sendable {
     let values: [String: String]
 
-    /// The program that knows the cluster of this machine, relative to the working directory.
-    static let script = "deploy/local"
-
     /// The environment; when it names no cluster and the script is there, what the script says beside it.
-    static func current(_ environment: [String: String] = ProcessInfo.processInfo.environment) throws(LoadtestError) -> ClusterEnvironment {
-        guard environment["CARILLON_URL"] == nil, environment["CARILLON_EDGE_URLS"] == nil, FileManager.default.isExecutableFile(atPath: script) else {
-            return ClusterEnvironment(values: environment)
-        }
-        let said = exports(try output(of: ["env"], seconds: 30))
-        return ClusterEnvironment(values: said.merging(environment) { _, own in own })
+    static func current(
+        _ environment: [String: String] = ProcessInfo.processInfo.environment, script: LocalScript
+    ) throws(LoadtestError) -> ClusterEnvironment {
+        let named = environment["CARILLON_URL"] != nil || environment["CARILLON_EDGE_URLS"] != nil
+        guard script.isChosen || (!named && script.exists) else { return ClusterEnvironment(values: environment) }
+        let said = exports(try script.output(of: ["env"], seconds: 30))
+        // A cluster that was named on the command line is not the one of the environment.
+        return ClusterEnvironment(values: said.merging(environment) { said, own in script.isChosen ? said : own })
     }
 
     subscript(name: String) -> String? {
@@ -58,29 +57,5 @@ struct ClusterEnvironment: Sendable {
             }
         }
         return value
-    }
-
-    /// What the script prints; it is ended after `seconds`.
-    static func output(of arguments: [String], seconds: Double) throws(LoadtestError) -> String {
-        let command = ([script] + arguments).joined(separator: " ")
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: script)
-        process.arguments = arguments
-        process.standardInput = FileHandle.nullDevice
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        do { try process.run() } catch {
-            throw .environment("\(command) did not start (\(error))", "Run it by hand, or give the options on the command line")
-        }
-        let identifier = process.processIdentifier
-        let watchdog = DispatchWorkItem { kill(identifier, SIGTERM) }
-        DispatchQueue.global().asyncAfter(deadline: .now() + seconds, execute: watchdog)
-        let data = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        watchdog.cancel()
-        guard process.terminationStatus == 0 else {
-            throw .environment("\(command) ended with status \(process.terminationStatus)", "Run it by hand, or give the options on the command line")
-        }
-        return String(decoding: data, as: UTF8.self)
     }
 }

@@ -40,19 +40,29 @@ struct ConnectionOptions: ParsableArguments {
     var connectTimeout: Double = 60
 
     @Option(name: .long, help: "Seconds that a request may take.")
-    var requestTimeout: Double = 10
+    var requestTimeout = Self.defaultRequestTimeout
+
+    static let defaultRequestTimeout = 10.0
 
     @Option(name: .long, help: "Keep-alive connections for requests.")
     var publishConnections = 128
 
+    @Option(name: .long, help: "The deploy/local program. Default: CARILLON_LOCAL, else deploy/local in the current folder.")
+    var local: String?
+
+    @Option(name: .long, help: "The state folder of the cluster that deploy/local runs. Default: CARILLON_LOCAL_STATE, else the program's own.")
+    var state: String?
+
+    var script: LocalScript { LocalScript(path: local, state: state) }
+
     /// The plan, with tokens; `seconds` is how long they must be valid.
-    func plan(seconds: Double) throws -> RunPlan {
+    func plan(seconds: Double, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
         guard connections > 0, users.map({ $0 > 0 }) ?? true, (1...64).contains(loops), connectRate > 0, publishConnections > 0, connectTimeout > 0,
             requestTimeout > 0
         else { throw LoadtestError.usage("A number is zero, negative or too large", "Give positive numbers, and at most 64 loops") }
         try FileDescriptorLimit.require(connections + publishConnections)
         let complete = !target.isEmpty && apiKey != nil && (tokens != nil || jwtSecret != nil)
-        let environment = complete ? ClusterEnvironment(values: ProcessInfo.processInfo.environment) : try ClusterEnvironment.current()
+        let environment = try known ?? (complete ? ClusterEnvironment(values: ProcessInfo.processInfo.environment) : ClusterEnvironment.current(script: script))
         let targets = try urls(target, environment, nodes: "CARILLON_EDGE_URLS")
         let publishTargets = try urls(publishTarget.isEmpty ? target : publishTarget, environment, nodes: "CARILLON_API_URLS")
         guard let key = apiKey ?? environment["CARILLON_API_KEY"] else {
@@ -104,12 +114,12 @@ struct ConnectionOptions: ParsableArguments {
                 return RunPlan.User(name: name, token: token)
             }
         }
-        guard FileManager.default.isExecutableFile(atPath: ClusterEnvironment.script) else {
+        guard script.exists else {
             throw LoadtestError.usage(
                 "There are no tokens", "Give --tokens or --jwt-secret, set CARILLON_JWT_SECRET, or run from the folder that holds deploy/local"
             )
         }
         let arguments = ["token", prefix, "--count", String(count), "--ttl", "\(seconds / 3_600 + 1)h"]
-        return try TokenMint.users(fromLines: ClusterEnvironment.output(of: arguments, seconds: 120), count: count)
+        return try TokenMint.users(fromLines: script.output(of: arguments, seconds: 120), count: count)
     }
 }

@@ -37,7 +37,7 @@ struct IdleCommand: AsyncParsableCommand {
     }
 
     private func edges() throws -> [Int32] {
-        try ClusterEnvironment.current().list("CARILLON_PIDS").compactMap { pair in
+        try ClusterEnvironment.current(script: connection.script).list("CARILLON_PIDS").compactMap { pair in
             let parts = pair.split(separator: "=")
             return parts.count == 2 && parts[0].hasPrefix("edge") ? Int32(parts[1]) : nil
         }

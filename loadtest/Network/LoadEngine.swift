@@ -48,6 +48,16 @@ struct LoadEngine: Sendable {
         return results.dropFirst().reduce(into: results[0]) { $0.merge($1) }
     }
 
+    func isClosing() async throws -> Bool { try await each { $0.closing }.contains(true) }
+
+    /// By the user's index.
+    func evidence() async throws -> [Int: UserEvidence] {
+        try await each { $0.evidence() }.reduce(into: [:]) { all, some in all.merge(some) { first, _ in first } }
+    }
+
+    /// Closes every connection, so that whatever is waited for ends.
+    func interrupt() async throws { _ = try await each { $0.close() } }
+
     /// Waits until every stream has shown what it has to, or nothing has come for `plan.settle` seconds.
     func settle() async throws {
         var last = try await counters().receivedBytes

@@ -27,7 +27,7 @@ extension LoadLoop {
         sentPromise = promise
         for _ in users {
             counters.due += 1
-            _ = window.offer(DueRequest(kind: .notify(start: takeUsers()), due: monotonicNow()))
+            _ = window.offer(notify(due: monotonicNow()))
         }
         dispatch()
         finishSendingIfDone()
@@ -49,16 +49,31 @@ extension LoadLoop {
         while let due = notifications?.takeDue(at: now) {
             tool.record(due: due, at: now)
             counters.due += UInt64(plan.group)
-            _ = window.offer(DueRequest(kind: .notify(start: takeUsers()), due: due))
+            _ = window.offer(notify(due: due))
         }
         while let due = operations?.takeDue(at: now) {
-            if let kind = nextOperation() { _ = window.offer(DueRequest(kind: kind, due: due)) } else { counters.operationsIdle += 1 }
+            if let request = nextOperation(due: due) { _ = window.offer(request) } else { counters.operationsIdle += 1 }
         }
         dispatch()
         let next = [notifications?.nextDue, operations?.nextDue].compactMap(\.self).min()
         guard let next else { return finishSendingIfDone() }
         let wait = next > now ? Int64(next - now) : 0
         eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(wait)) { self.tick() }
+    }
+
+    private func notify(due: UInt64) -> DueRequest {
+        let call = CallNumber(loop: index, number: calls)
+        calls += 1
+        let start = takeUsers()
+        if plan.chaos { asked(call, start) }
+        return DueRequest(kind: .notify(start: start, call: call), due: due)
+    }
+
+    private func nextOperation(due: UInt64) -> DueRequest? {
+        guard let kind = nextOperation() else { return nil }
+        var request = DueRequest(kind: kind, due: due)
+        if plan.chaos { asked(&request) }
+        return request
     }
 
     /// The first user of the next call. A group that fits stays within this loop's users, so that acknowledgements need
@@ -71,7 +86,7 @@ extension LoadLoop {
 
     private var groupIsLocal: Bool { plan.group <= users.count }
 
-    private func userIndex(_ start: Int, _ offset: Int) -> Int {
+    func userIndex(_ start: Int, _ offset: Int) -> Int {
         groupIsLocal ? users[(start + offset) % users.count].index : (start + offset) % plan.users.count
     }
 
@@ -100,6 +115,7 @@ extension LoadLoop {
             free.removeFirst()
             guard connections[ObjectIdentifier(connection)] != nil, let request = window.take() else { continue }
             let now = monotonicNow()
+            if plan.chaos { learned(request, .doubtful, at: now) }
             connection.send(request, bytes(of: request, for: connection.target), at: now)
         }
         let limit = max(1, plan.publishConnections / plan.loops)
@@ -180,7 +196,7 @@ extension LoadLoop {
     private func bytes(of request: DueRequest, for target: Target) -> ByteBuffer {
         var buffer = ByteBuffer()
         switch request.kind {
-        case .notify(let start):
+        case .notify(let start, let call):
             counters.sent += UInt64(plan.group)
             var body = ByteBuffer()
             body.writeString("{\"type\":\"SYSTEM\",\"title\":\"Load test\",\"content\":\"A notification of the load generator\",\"user_ids\":[")
@@ -188,7 +204,9 @@ extension LoadLoop {
                 if offset > 0 { body.writeString(",") }
                 body.writeString(plan.users[userIndex(start, offset)].json)
             }
-            body.writeString("],\"data\":{\"due\":\(request.due - plan.origin),\"run\":\"\(plan.runID)\"}}")
+            body.writeString("],\"data\":{\"due\":\(request.due - plan.origin),\"run\":\"\(plan.runID)\"}")
+            if plan.chaos { body.writeString(",\"rec_type\":\"\(plan.runID)\",\"rec_id\":\"\(call)\"") }
+            body.writeString("}")
             head("POST /v1/internal/notify", plan.apiKey, target, body.readableBytes, &buffer)
             buffer.writeBuffer(&body)
         case .read(let user, let id):
@@ -221,17 +239,24 @@ extension LoadLoop {
 
     func answered(_ due: DueRequest, status: Int, body: UnsafeRawBufferPointer, at now: UInt64) {
         if due.isNotify { request.record(due: due.due, at: now) } else { operation.record(due: due.due, at: now) }
-        guard (200..<300).contains(status) else { return failed(due, "\(status)") }
+        guard (200..<300).contains(status) else {
+            if plan.chaos { learned(due, status >= 500 || status == 429 ? .doubtful : .refused, at: now) }
+            return failed(due, "\(status)")
+        }
+        if plan.chaos { learned(due, .accepted, at: now) }
         do throws(LoadtestError) {
             switch due.kind {
             case .notify:
                 guard status == 201 else { return failed(due, "\(status) instead of 201") }
-                try acknowledged(body)
+                try acknowledged(body, due, at: now)
             case .read(let user, let id):
                 counters.operationsDone += 1
                 user.wasRead(id)
-            case .delete, .readAll:
+            case .delete:
                 counters.operationsDone += 1
+            case .readAll(let user):
+                counters.operationsDone += 1
+                if plan.chaos { user.evidence.operations[due.operation].updated = try UserEvidence.updated(body) }
             case .count(let user):
                 try counted(user, body)
             }
@@ -241,7 +266,7 @@ extension LoadLoop {
         completed(due)
     }
 
-    private func acknowledged(_ body: UnsafeRawBufferPointer) throws(LoadtestError) {
+    private func acknowledged(_ body: UnsafeRawBufferPointer, _ due: DueRequest, at now: UInt64) throws(LoadtestError) {
         var others: [Int: [Acknowledgement]] = [:]
         var reader = JSONReader(body)
         var count = 0
@@ -252,6 +277,11 @@ extension LoadLoop {
                     guard let acknowledgement = try Acknowledgement(&reader, plan) else { return }
                     if let user = local(acknowledgement.user) {
                         acknowledge(acknowledgement, user)
+                        if plan.chaos, case .notify(_, let call) = due.kind {
+                            user.evidence.acknowledgements.append(
+                                .init(call: call, id: acknowledgement.id, seq: acknowledgement.seq, at: now)
+                            )
+                        }
                     } else {
                         others[plan.loop(ofUser: acknowledgement.user), default: []].append(acknowledgement)
                     }
@@ -286,9 +316,12 @@ extension LoadLoop {
     private func counted(_ user: UserState, _ body: UnsafeRawBufferPointer) throws(LoadtestError) {
         var reader = JSONReader(body)
         var unread: Int64?
+        var unseen: Int64?
         var head: StreamPosition?
         try reader.object { (key, reader) throws(LoadtestError) in
-            if key.matches("unread") {
+            if key.matches("unseen") {
+                unseen = try reader.integerIfAny()
+            } else if key.matches("unread") {
                 unread = try reader.integerIfAny()
             } else if key.matches("last_event_id") {
                 head = try reader.stringIfAny().flatMap { StreamPosition($0.bytes) }
@@ -299,6 +332,7 @@ extension LoadLoop {
         guard let unread, let head else { throw .malformed("A count without unread and last_event_id") }
         user.unread = unread
         user.head = head
+        if plan.chaos { user.evidence.count = .init(unread: unread, unseen: unseen ?? -1, position: head) }
     }
 
     /// Asks the API for the count of up to `limit` users, evenly chosen; succeeds when all have answered or failed.

@@ -92,6 +92,7 @@ extension LoadLoop {
     }
 
     func received(_ event: StreamEvent, on stream: StreamState, at now: UInt64) {
+        if plan.chaos, let record = StreamRecord(event, at: now) { stream.records.append(record) }
         switch stream.checker.receive(event) {
         case .joined:
             ready(stream, at: now)
@@ -128,7 +129,7 @@ extension LoadLoop {
         case .opening:
             let reason = handler.failure ?? "closed before ready"
             // A client error other than "too many" stays the same however often one asks.
-            let forGood = reason.count == 3 && reason.hasPrefix("4") && reason != "429"
+            let forGood = !plan.chaos && reason.count == 3 && reason.hasPrefix("4") && reason != "429"
             refused(stream, reason, forGood: forGood)
         case .live:
             counters.live -= 1
@@ -160,7 +161,7 @@ extension LoadLoop {
     private func reopenLater(_ stream: StreamState) {
         stream.phase = .away
         let base = Int(min(stream.retry, 120_000))
-        let delay = base / 2 + random.random(below: max(1, base))
+        let delay = plan.chaos ? base : base / 2 + random.random(below: max(1, base))
         eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(Int64(delay))) {
             guard stream.phase == .away else { return }
             self.open(stream)

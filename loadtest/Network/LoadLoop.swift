@@ -48,6 +48,8 @@ final class LoadLoop {
     var operation = LatencyRecorder(window: 0..<0)
     var tool = LatencyRecorder(window: 0..<0)
     var sentPromise: EventLoopPromise<Void>?
+    /// Calls of notify so far; the number of the next one.
+    var calls = 0
     var countsAsked = 0
     var countsPromise: EventLoopPromise<Void>?
 
@@ -84,7 +86,8 @@ final class LoadLoop {
     func watch() {
         let now = monotonicNow()
         let limit = UInt64(plan.requestTimeout * 1e9)
-        for stream in streams where stream.phase == .opening && now - min(now, stream.openedAt) > limit {
+        // An EventSource waits for ever.
+        for stream in streams where !plan.chaos && stream.phase == .opening && now - min(now, stream.openedAt) > limit {
             stream.handler?.fail("no ready in time")
         }
         for connection in connections.values where connection.request != nil && now - min(now, connection.sentAt) > limit {
@@ -129,6 +132,15 @@ final class LoadLoop {
             correctness.lost += checker.lost(head: head)
         }
         return LoopResult(counters: snapshot(), correctness: correctness, receipt: receipt, request: request, operation: operation, tool: tool, connect: connect)
+    }
+
+    /// What the oracle needs of this loop's users, by the user's index.
+    func evidence() -> [Int: UserEvidence] {
+        users.reduce(into: [:]) { all, user in
+            var evidence = user.evidence
+            evidence.streams = user.streams.map(\.records)
+            all[user.index] = evidence
+        }
     }
 
     /// Closes everything that is open.

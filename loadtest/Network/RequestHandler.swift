@@ -4,7 +4,7 @@ import NIOCore
 struct DueRequest {
     enum Kind {
         /// For this many users from this one on, in the order that the loop sends to them.
-        case notify(start: Int)
+        case notify(start: Int, call: CallNumber)
         case read(UserState, NotificationID)
         case delete(UserState, NotificationID)
         case readAll(UserState)
@@ -17,6 +17,8 @@ struct DueRequest {
 
     let kind: Kind
     let due: UInt64
+    /// Where the oracle's evidence about it stands: for an operation, among those of its user.
+    var operation = 0
 }
 
 /// One keep-alive connection of the pool, with one request in flight at most.

@@ -50,6 +50,8 @@ struct RunPlan: Sendable {
     var settle: Double = 5
     /// Users whose count is compared with the API's at the end.
     var verifyUsers = 1_000
+    /// Whether everything asked and shown is kept for the oracle, and streams come back for ever, after exactly the server's `retry:`.
+    var chaos = false
     let userIndex: [String: Int]
     /// Due times in the notifications count from here, so that they stay small enough for a JSON double.
     let origin: UInt64

@@ -39,6 +39,9 @@ final class StreamHandler: ChannelInboundHandler {
             }
         } catch {
             stream.checker.receiveMalformed()
+            if load.plan.chaos {
+                stream.records.append(StreamRecord(kind: .malformed, position: StreamPosition(epoch: 0, seq: 0), at: now))
+            }
             fail(error.code.rawValue)
         }
     }

@@ -12,6 +12,8 @@ final class UserState {
     /// What `GET …/count` answered at the end.
     var head: StreamPosition?
     var unread: Int64?
+    /// What the oracle of `chaos` needs; empty in other runs.
+    var evidence = UserEvidence()
     private var fresh = CircularBuffer<NotificationID>()
     private var read = CircularBuffer<NotificationID>()
 
@@ -62,6 +64,8 @@ final class StreamState {
     var handler: StreamHandler?
     /// Whether the next end of the connection is the tool's own doing.
     var dropping = false
+    /// Everything it has shown, for the oracle of `chaos`; empty in other runs.
+    var records: [StreamRecord] = []
 
     init(index: Int, user: UserState) {
         self.index = index

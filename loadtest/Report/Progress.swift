@@ -33,6 +33,9 @@ struct ProgressWriter: Sendable {
         }
     }
 
+    /// A line that stays.
+    func say(_ line: String) { put(terminal ? "\r\u{1b}[K\(line)\n" : line + "\n") }
+
     func finish() {
         if terminal { put("\r\u{1b}[K") }
     }
