@@ -352,8 +352,10 @@ final class EdgeLoop: @unchecked Sendable {
     private func run(_ action: UserFeed.Action, _ hub: UserHub) {
         switch action {
         case .read(let after):
+            // A filter counts back from the head: it needs all changes up to it.
+            let whole = hub.connections.contains { $0.filter != nil }
             self.edge.feedReader.read(
-                FeedRequest(user: hub.user, after: after) { result in
+                FeedRequest(user: hub.user, after: after, whole: whole) { result in
                     self.eventLoop.execute { self.readCompleted(hub, asked: after, result) }
                 })
         case .startGapTimer:
@@ -479,7 +481,12 @@ final class EdgeLoop: @unchecked Sendable {
     private func replay(_ entries: [UserFeed.Entry], epoch: Int64, to connection: StreamConnection) {
         var written = 0
         for entry in entries where connection.cursor.epoch == epoch && entry.seq == connection.cursor.seq + 1 {
-            if !connection.takesMore() { break }
+            if !connection.takesMore() {
+                // Nothing more is read for it until it has taken what it has.
+                connection.user.feed.leave(connection.id)
+                self.setAside(connection)
+                break
+            }
             connection.write(entry.item, at: StreamPosition(epoch: epoch, seq: entry.seq))
             written += 1
         }

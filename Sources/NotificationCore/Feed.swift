@@ -24,12 +24,15 @@ public struct Feed<Item, Reader: Hashable & Sendable> {
     /// What a read of the log answered.
     public struct ReadResult {
         public var head: StreamPosition
-        /// All changes after the point that was asked for up to the head, or nil when there is no complete replay from it.
+        /// All changes after the point that was asked for up to the head, or the first portion of them; nil when there is no complete replay from it.
         public var entries: [Entry]?
         public init(head: StreamPosition, entries: [Entry]?) {
             self.head = head
             self.entries = entries
         }
+
+        /// The last change that the entries reach. Where there is a portion it is not empty.
+        fileprivate var through: Int64 { self.entries?.last?.seq ?? self.head.seq }
     }
 
     public enum Action {
@@ -236,8 +239,17 @@ public struct Feed<Item, Reader: Hashable & Sendable> {
             if point.seq == head.seq {
                 if !state.joined { actions.append(.ready(reader, at: point)) }
             } else if let entries = result.entries, let asked, asked.epoch == head.epoch, asked.seq <= point.seq {
+                guard result.through > point.seq else {
+                    // The portion ends before this reader's point: the next ones are for it.
+                    self.behind[reader]!.awaiting = false
+                    return
+                }
                 if !state.joined { actions.append(.ready(reader, at: point)) }
                 actions.append(.replay(reader, entries.filter { $0.seq > point.seq }))
+                if result.through < head.seq {
+                    self.behind[reader] = Behind(resume: .after(StreamPosition(epoch: head.epoch, seq: result.through)), joined: true, awaiting: false)
+                    return
+                }
             } else if asked == point || asked == nil {
                 self.startAnew(reader, joined: state.joined, at: head, &actions)
             } else {

@@ -6,11 +6,14 @@ import Synchronization
 public struct FeedRequest: Sendable {
     public var user: UserID
     public var after: StreamPosition?
+    /// Whether all of the replay is needed at once, not only its first portion.
+    public var whole: Bool
     public var completion: @Sendable (Result<FeedAnswer, StoreError>) -> Void
 
-    public init(user: UserID, after: StreamPosition?, completion: @escaping @Sendable (Result<FeedAnswer, StoreError>) -> Void) {
+    public init(user: UserID, after: StreamPosition?, whole: Bool = true, completion: @escaping @Sendable (Result<FeedAnswer, StoreError>) -> Void) {
         self.user = user
         self.after = after
+        self.whole = whole
         self.completion = completion
     }
 }
@@ -23,7 +26,7 @@ public struct FeedAnswer: Sendable {
     public var customers: String
     /// Counts right after the change that was asked from, where the log still has it.
     public var countsAtStart: (unread: Int32, unseen: Int32)?
-    /// All changes after the point asked for, or nil when there is no complete replay from it.
+    /// All changes after the point asked for, or the first portion of them; nil when there is no complete replay from it.
     public var changes: [InboxChange]?
 }
 
@@ -31,6 +34,8 @@ public struct FeedAnswer: Sendable {
 public final class FeedReader: Sendable {
     /// The most changes that are replayed; past it `resync`.
     public static let replayBound = 1000
+    /// The most changes of one user in one answer: about what a stream takes at once, so that many that catch up cost little memory.
+    public static let portion = 128
     /// Users a statement, statements under way.
     private static let batch = 200
     private static let concurrency = 2
@@ -56,7 +61,7 @@ public final class FeedReader: Sendable {
         """
         SELECT request, epoch, head_seq, head_unread, head_unseen, head_customers, seq, kind, notification_id, state, read_at, unread, unseen,
                customer_id, customer_unread, customer_unseen, customer_counts, type, up_to_seq, body, customer_counts_before
-        FROM read_feed($1, $2, $3, $4)
+        FROM read_feed($1, $2, $3, $4, $5)
         """)
 
     public func read(_ request: FeedRequest) { self.read([request]) }
@@ -83,7 +88,7 @@ public final class FeedReader: Sendable {
     private func send(_ batch: [FeedRequest]) {
         let values: [PostgresValue] = [
             .textArray(batch.map { $0.user.value }), .int8Array(batch.map { $0.after?.epoch }), .int8Array(batch.map { request in request.after.map { min($0.seq, Int64.max - Int64(Self.replayBound)) } }),
-            .int4(Int32(Self.replayBound)),
+            .int4Array(batch.map { Int32($0.whole ? Self.replayBound : Self.portion) }), .int4(Int32(Self.replayBound)),
         ]
         self.pool.execute(Self.statement, values) { result in
             var answers: [Result<FeedAnswer, StoreError>]
@@ -137,7 +142,8 @@ public final class FeedReader: Sendable {
             // Contiguity is the proof of a complete replay.
             let complete =
                 after.epoch == answers[index].head.epoch && after.seq <= answers[index].head.seq
-                && Int64(answers[index].changes!.count) == answers[index].head.seq - after.seq
+                && Int64(answers[index].changes!.count)
+                    == min(answers[index].head.seq - after.seq, Int64(request.whole ? Self.replayBound : Self.portion))
             if !complete { answers[index].changes = nil }
             if after.seq == 0 { answers[index].countsAtStart = (0, 0) }
             if complete, after.seq == answers[index].head.seq { answers[index].countsAtStart = (answers[index].unread, answers[index].unseen) }

@@ -37,6 +37,26 @@ struct FeedSearchTests {
             testDescription: "a restore and a reader from after it",
             plan: .init(commits: [1, 1], joins: [.fresh, .after(StreamPosition(epoch: 2, seq: 2))], epochChanges: [.restore(lost: 1)]), head: 2),
         Case(testDescription: "two epochs", plan: .init(commits: [1, 1], joins: [.fresh], epochChanges: [.erase, .restore(lost: 1)]), head: 2),
+        Case(testDescription: "portions", plan: .init(commits: [1, 1, 1], joins: [.after(StreamPosition(epoch: 1, seq: 0))], portion: 1), head: 3),
+        Case(
+            testDescription: "portions for two",
+            plan: .init(
+                commits: [1, 1], joins: [.after(StreamPosition(epoch: 1, seq: 0)), .after(StreamPosition(epoch: 1, seq: 2))], portion: 1), head: 3),
+        Case(
+            testDescription: "portions for one beside a live one", plan: .init(commits: [1, 1], joins: [.fresh, .after(StreamPosition(epoch: 1, seq: 0))], portion: 1),
+            head: 2),
+        Case(
+            testDescription: "portions for a reader that is blocked",
+            plan: .init(commits: [1, 2], joins: [.after(StreamPosition(epoch: 1, seq: 0))], blocks: 2, portion: 1), head: 2),
+        Case(
+            testDescription: "portions, a failure and a lost message",
+            plan: .init(commits: [1, 1], joins: [.after(StreamPosition(epoch: 1, seq: 0))], failures: 1, reconciles: 1, portion: 1), head: 2),
+        Case(
+            testDescription: "portions and a restore",
+            plan: .init(commits: [1], joins: [.after(StreamPosition(epoch: 1, seq: 0))], epochChanges: [.restore(lost: 1)], portion: 1), head: 3),
+        Case(
+            testDescription: "portions and an erasure",
+            plan: .init(commits: [2, 1], joins: [.fresh, .after(StreamPosition(epoch: 1, seq: 0))], epochChanges: [.erase], portion: 1), head: 1),
         Case(
             testDescription: "a short log",
             plan: .init(commits: [1, 1, 1], joins: [.fresh, .after(StreamPosition(epoch: 1, seq: 0))], replayLimit: 1), head: 1),

@@ -45,6 +45,7 @@ struct FeedWalkTests {
         plan.blocks = random.below(3)
         plan.leaves = random.below(2)
         plan.reconciles = random.below(2)
+        if random.chance(30) { plan.portion = Int64(1 + random.below(3)) }
         if random.chance(20) { plan.replayLimit = Int64(1 + random.below(3)) }
         return plan
     }

@@ -31,6 +31,30 @@ extension Store {
             }
         }
 
+        @Test("a long replay comes in portions, each of which follows the one before")
+        func portions() async throws {
+            try await Database.migrated().withNode { node async throws in
+                _ = try await node.writer.write((0..<300).map { _ in InboxCommand(user: u, action: .create(notification())) })
+                let feed = FeedReader(pool: node.pool)
+                var position = StreamPosition(epoch: 1, seq: 0)
+                var sizes: [Int] = []
+                while position.seq < 300 {
+                    let answer = try await feed.answer(u, after: position, whole: false)
+                    #expect(answer.head.seq == 300)
+                    #expect(answer.countsAtStart! == (Int32(position.seq), Int32(position.seq)))
+                    let seqs = try #require(answer.changes).map(\.seq)
+                    #expect(seqs == Array((position.seq + 1)...(position.seq + Int64(seqs.count))))
+                    sizes.append(seqs.count)
+                    position.seq += Int64(max(1, seqs.count))
+                }
+                #expect(sizes == [128, 128, 44])
+                #expect(try await feed.answer(u, after: position, whole: false).changes == [])
+                // A hole in the log is no replay in portions either.
+                _ = try await node.rows("DELETE FROM changes WHERE user_id = 'u' AND seq = 100")
+                #expect(try await feed.answer(u, after: StreamPosition(epoch: 1, seq: 0), whole: false).changes == nil)
+            }
+        }
+
         @Test(
             "there is no replay from another epoch, from ahead, from too far back, and from nowhere",
             arguments: [(2, 5), (0, 5), (.max, 5), (1, 11), (1, .max), (1, .max - 1000), (2, .max), (.max, .max)] as [(Int64, Int64)])

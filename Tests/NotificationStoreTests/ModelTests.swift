@@ -328,9 +328,9 @@ private struct Walk {
 }
 
 extension FeedReader {
-    func answer(_ user: UserID, after: StreamPosition?) async throws -> FeedAnswer {
+    func answer(_ user: UserID, after: StreamPosition?, whole: Bool = true) async throws -> FeedAnswer {
         try await withCheckedContinuation { continuation in
-            self.read(FeedRequest(user: user, after: after) { continuation.resume(returning: $0) })
+            self.read(FeedRequest(user: user, after: after, whole: whole) { continuation.resume(returning: $0) })
         }.get()
     }
 }
