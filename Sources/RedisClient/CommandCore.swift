@@ -34,12 +34,14 @@ final class CommandCore: SupervisorClient {
     private var isFinishing = false
     private var sawReadOnly = false
 
-    init(endpoint: RedisEndpoint, configuration: RedisClientConfiguration, eventLoop: any EventLoop, shared: CommandShared, logger: Logger) {
+    init(
+        source: any EndpointSource, configuration: RedisClientConfiguration, eventLoop: any EventLoop, shared: CommandShared, logger: Logger
+    ) {
         self.shared = shared
         self.eventLoop = eventLoop
         queue = CommandQueue(admission: shared.admission)
         supervisor = Supervisor(
-            endpoint: endpoint, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
+            source: source, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
             logger: logger, client: self
         )
     }

@@ -9,22 +9,31 @@ internal import Synchronization
 /// write. Nothing is sent twice: a command whose connection is lost fails, and the caller knows whether it may be repeated. Blocking commands
 /// (BLPOP and the like) and subscriptions do not belong here: all others would wait behind them.
 public final class RedisClient: Sendable {
-    public let endpoint: RedisEndpoint
+    public let deployment: RedisDeployment
     public let eventLoop: any EventLoop
     private let shared: CommandShared
     private let core: NIOLoopBoundBox<CommandCore>
 
     /// Does nothing yet: see ``start()``.
-    public init(endpoint: RedisEndpoint, eventLoop: any EventLoop, configuration: RedisClientConfiguration = .init(), logger: Logger) {
-        self.endpoint = endpoint
+    public init(deployment: RedisDeployment, eventLoop: any EventLoop, configuration: RedisClientConfiguration = .init(), logger: Logger) {
+        self.deployment = deployment
         self.eventLoop = eventLoop
         let shared = CommandShared(
             admission: Admission(maximumCommands: configuration.maximumCommandsInFlight, maximumBytes: configuration.maximumBytesInFlight)
         )
         self.shared = shared
         core = NIOLoopBoundBox.makeBoxSendingValue(
-            CommandCore(endpoint: endpoint, configuration: configuration, eventLoop: eventLoop, shared: shared, logger: logger), eventLoop: eventLoop
+            CommandCore(
+                source: deployment.source(configuration.connection, eventLoop: eventLoop, logger: logger), configuration: configuration,
+                eventLoop: eventLoop, shared: shared, logger: logger
+            ),
+            eventLoop: eventLoop
         )
+    }
+
+    /// For one server.
+    public convenience init(endpoint: RedisEndpoint, eventLoop: any EventLoop, configuration: RedisClientConfiguration = .init(), logger: Logger) {
+        self.init(deployment: .server(endpoint), eventLoop: eventLoop, configuration: configuration, logger: logger)
     }
 
     deinit {

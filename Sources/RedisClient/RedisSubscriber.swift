@@ -21,7 +21,7 @@ public protocol RedisSubscriberDelegate: AnyObject, Sendable {
 ///
 /// Wanting a channel is not counted: two subscribes and one unsubscribe leave it unsubscribed.
 public final class RedisSubscriber: Sendable {
-    public let endpoint: RedisEndpoint
+    public let deployment: RedisDeployment
     public let eventLoop: any EventLoop
     private let shared: SubscriberShared
     private let core: NIOLoopBoundBox<SubscriberCore>
@@ -32,19 +32,29 @@ public final class RedisSubscriber: Sendable {
     ///   - publisher: sends the probes. While it is not available, PING on the subscriber's own connection takes their place.
     ///   - handler: held weakly.
     public init(
-        endpoint: RedisEndpoint, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(), logger: Logger,
-        handler: any RedisSubscriberDelegate
+        deployment: RedisDeployment, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(),
+        logger: Logger, handler: any RedisSubscriberDelegate
     ) {
-        self.endpoint = endpoint
+        self.deployment = deployment
         self.eventLoop = eventLoop
         let shared = SubscriberShared()
         self.shared = shared
         core = NIOLoopBoundBox.makeBoxSendingValue(
             SubscriberCore(
-                endpoint: endpoint, configuration: configuration, eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger,
-                delegate: handler
+                source: deployment.source(configuration.connection, eventLoop: eventLoop, logger: logger), configuration: configuration,
+                eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger, delegate: handler
             ),
             eventLoop: eventLoop
+        )
+    }
+
+    /// For one server.
+    public convenience init(
+        endpoint: RedisEndpoint, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(), logger: Logger,
+        handler: any RedisSubscriberDelegate
+    ) {
+        self.init(
+            deployment: .server(endpoint), eventLoop: eventLoop, publisher: publisher, configuration: configuration, logger: logger, handler: handler
         )
     }
 

@@ -37,7 +37,7 @@ final class SubscriberCore: SupervisorClient {
     private var batch: [RedisMessage] = []
 
     init(
-        endpoint: RedisEndpoint, configuration: RedisSubscriberConfiguration, eventLoop: any EventLoop, publisher: RedisClient, shared: SubscriberShared,
+        source: any EndpointSource, configuration: RedisSubscriberConfiguration, eventLoop: any EventLoop, publisher: RedisClient, shared: SubscriberShared,
         logger: Logger, delegate: any RedisSubscriberDelegate
     ) {
         self.shared = shared
@@ -54,7 +54,7 @@ final class SubscriberCore: SupervisorClient {
             )
         )
         supervisor = Supervisor(
-            endpoint: endpoint, configuration: configuration.connection, purpose: .subscriptions, eventLoop: eventLoop, counters: shared.connection,
+            source: source, configuration: configuration.connection, purpose: .subscriptions, eventLoop: eventLoop, counters: shared.connection,
             logger: logger, client: self
         )
     }

@@ -29,7 +29,7 @@ struct NodeService: Service {
         let pool = PostgresPool(configuration: configuration.database, size: 4, name: "pool", logger: self.logger)
         identity.watch(pool)
         pool.start()
-        let redis = RedisClient(endpoint: configuration.redis, eventLoop: group.next(), logger: self.logger)
+        let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         redis.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
@@ -95,7 +95,7 @@ struct NodeService: Service {
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
             let connection = RedisSubscriber(
-                endpoint: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
+                deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
                 handler: table)
             for (path, route) in made.streamRoutes { routes.add(stream: "/v1" + path, route) }
             routes.add(.POST, "/v1/notifications/stream-ticket", made.ticketRoute)

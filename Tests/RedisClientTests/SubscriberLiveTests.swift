@@ -36,9 +36,13 @@ struct LiveSubscriber {
     let subscriber: RedisSubscriber
 
     init(_ endpoint: RedisEndpoint, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
+        try await self.init(.server(endpoint), publisher: publisher, configuration, channels: channels)
+    }
+
+    init(_ deployment: RedisDeployment, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
         self.publisher = publisher
         subscriber = RedisSubscriber(
-            endpoint: endpoint, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: configuration,
+            deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: configuration,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, handler: recorder
         )
         if !channels.isEmpty { _ = await failure { [subscriber] in try await subscriber.subscribe(channels).get() } }
