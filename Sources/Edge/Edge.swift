@@ -2,7 +2,7 @@ public import Gateway
 public import Logging
 public import NIOCore
 public import NotificationBus
-import NotificationCore
+public import NotificationCore
 public import NotificationStore
 public import PostgresClient
 import Synchronization
@@ -134,6 +134,11 @@ public final class Edge: SubscriptionListener {
 
     public func resubscribed() {
         for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
+    }
+
+    public func resubscribed(_ users: [UserID], loop: Int) {
+        let loop = self.loops[loop]
+        loop.eventLoop.execute { loop.reconcile(users: users) }
     }
 
     /// False when Redis did not take all of them.

@@ -257,6 +257,15 @@ final class EdgeLoop: @unchecked Sendable {
         self.flush()
     }
 
+    /// Messages for these users may have been lost.
+    func reconcile(users: [UserID]) {
+        self.eventLoop.assertInEventLoop()
+        for user in users {
+            if let hub = self.hubs[user] { self.input(hub, flushing: false) { $0.reconcile(&$1) } }
+        }
+        self.flush()
+    }
+
     // MARK: The machine's actions
 
     private func input(_ hub: UserHub, flushing: Bool = true, _ body: (inout UserFeed, inout [UserFeed.Action]) -> Void) {

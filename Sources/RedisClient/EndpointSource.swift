@@ -105,13 +105,3 @@ final class SentinelSource: EndpointSource {
         }
     }
 }
-
-extension RedisDeployment {
-    func source(_ configuration: RedisConnectionConfiguration, eventLoop: any EventLoop, logger: Logger) -> any EndpointSource {
-        switch self {
-        case .server(let endpoint): FixedSource(endpoint, eventLoop: eventLoop)
-        case .sentinel(let sentinel): SentinelSource(sentinel, configuration: configuration, eventLoop: eventLoop, logger: logger)
-        case .cluster(let cluster): RotatingSource(cluster.seeds, eventLoop: eventLoop)
-        }
-    }
-}

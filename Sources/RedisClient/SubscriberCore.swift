@@ -17,8 +17,16 @@ final class SubscriberShared: Sendable {
     let channels = Counter()
 }
 
+/// What a subscriber does with its channels, on its event loop.
+protocol SubscriberCoreProtocol: AnyObject {
+    func start(for subscriber: RedisSubscriber)
+    func shutdown() -> EventLoopFuture<Void>
+    func subscribe(_ channels: [String], promise: EventLoopPromise<Void>)
+    func unsubscribe(_ channels: [String])
+}
+
 /// The part of ``RedisSubscriber`` that lives on the event loop: performs what ``SubscriptionLedger`` decides, and hands messages on.
-final class SubscriberCore: SupervisorClient {
+final class SubscriberCore: SubscriberCoreProtocol, SupervisorClient {
     private let shared: SubscriberShared
     private let eventLoop: any EventLoop
     private let publisher: RedisClient
@@ -124,7 +132,7 @@ final class SubscriberCore: SupervisorClient {
         shared.isAvailable.store(true, ordering: .releasing)
         shared.resubscribes.add()
         logger.log(.info, "all Redis channels are subscribed", [.channels: String(ledger.wantedCount)])
-        if let subscriber { delegate?.subscriberResubscribed(subscriber) }
+        if let subscriber { delegate?.subscriberResubscribed(subscriber, channels: nil) }
     }
 
     private func take(_ waiters: [SubscriptionLedger.Waiter]) -> [EventLoopPromise<Void>] {

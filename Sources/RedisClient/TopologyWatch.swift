@@ -17,6 +17,7 @@ final class TopologyWatch<Answer: Sendable>: SupervisorClient {
     private var supervisor: Supervisor?
     private var connection: Connection?
     private var answered: ((Answer) -> Void)?
+    private var failed: ((RedisError) -> Void)?
     /// In flight, oldest first.
     private var asked = Deque<Asked>()
     /// Those who ask while there is no connection.
@@ -39,9 +40,12 @@ final class TopologyWatch<Answer: Sendable>: SupervisorClient {
         )
     }
 
-    /// - Parameter answered: called with every answer.
-    func start(answered: @escaping (Answer) -> Void) {
+    /// - Parameters:
+    ///   - answered: called with every answer.
+    ///   - failed: called when one server after the other failed to give one, with the last one's reason.
+    func start(answered: @escaping (Answer) -> Void, failed: ((RedisError) -> Void)? = nil) {
         self.answered = answered
+        self.failed = failed
         supervisor?.start()
     }
 
@@ -66,6 +70,7 @@ final class TopologyWatch<Answer: Sendable>: SupervisorClient {
     func shutdown() -> EventLoopFuture<Void> {
         isShutDown = true
         answered = nil
+        failed = nil
         failAll(.shutDown)
         guard let supervisor else { return eventLoop.makeSucceededVoidFuture() }
         return supervisor.shutdown().assumeIsolated().map { self.supervisor = nil }.nonisolated()
@@ -76,10 +81,11 @@ final class TopologyWatch<Answer: Sendable>: SupervisorClient {
         connection.write(question.encode)
     }
 
-    private func failed(_ reason: RedisError) {
+    private func noAnswer(_ reason: RedisError) {
         failuresInARow += 1
         guard failuresInARow >= candidates.endpoints.count else { return }
-        failAll(RedisError(code: reason.code, message: reason.message))
+        failAll(reason)
+        failed?(reason)
     }
 
     private func failAll(_ reason: RedisError) {
@@ -120,14 +126,14 @@ final class TopologyWatch<Answer: Sendable>: SupervisorClient {
     }
 
     func attemptFailed(_ reason: RedisError) {
-        failed(reason)
+        noAnswer(reason)
     }
 
     func down(_ reason: RedisError) {
         connection = nil
         for case .demand(let promise) in asked { waiting.append(promise) }
         asked = []
-        if isShutDown { failAll(.shutDown) } else { failed(reason) }
+        if isShutDown { failAll(.shutDown) } else { noAnswer(reason) }
     }
 
     func finish(_ connection: Connection) {

@@ -15,9 +15,14 @@ final class Recorder: RedisSubscriberDelegate {
 
     let events = Events<Event>()
     let probes = Events<Int64>()
+    /// What each `resubscribed` was about.
+    let told = Events<[String]?>()
 
     func subscriber(_ subscriber: RedisSubscriber, received messages: [RedisMessage]) { events.add(.messages(messages)) }
-    func subscriberResubscribed(_ subscriber: RedisSubscriber) { events.add(.resubscribed) }
+    func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) {
+        events.add(.resubscribed)
+        told.add(channels)
+    }
     func subscriberLost(_ subscriber: RedisSubscriber) { events.add(.lost) }
     func subscriber(_ subscriber: RedisSubscriber, probeTook nanoseconds: Int64) { probes.add(nanoseconds) }
 
