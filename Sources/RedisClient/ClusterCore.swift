@@ -32,6 +32,8 @@ final class ClusterCore: ClientCore {
     private static let patience = 3
 
     private static let gathering = TimeAmount.milliseconds(5)
+    /// Answers in a row that leave a part of the cluster unserved before another node is asked: it may know better.
+    private static let trust = 3
 
     private let shared: CommandShared
     private let access: RedisEndpoint
@@ -46,6 +48,7 @@ final class ClusterCore: ClientCore {
     private var hasMap = false
     private var observers: [@Sendable (SlotMap) -> Void] = []
     private var isRefreshing = false
+    private var unhelpful = 0
     private var isChanging = false
     private var isStarted = false
     private var isFinishing = false
@@ -135,7 +138,11 @@ final class ClusterCore: ClientCore {
             node.missed = masters.contains(address) ? 0 : node.missed + 1
             if node.missed > Self.patience { drop(address, node) }
         }
-        if outcome.isOutdated { watch.leave() }
+        unhelpful = shared.isAvailable.load(ordering: .relaxed) ? 0 : unhelpful + 1
+        if outcome.isOutdated || unhelpful >= Self.trust {
+            unhelpful = 0
+            watch.leave()
+        }
     }
 
     /// Slots that move one after the other are told of together.

@@ -21,6 +21,16 @@ struct HashSlot: Sendable, Hashable {
         number = Self.crc16(Self.tagged(key)) % UInt16(Self.count)
     }
 
+    /// A short hash tag that lies in this slot.
+    var tag: String {
+        // Each number is in a slot as if at random: some 16,000 of them are looked at.
+        for number in 0... {
+            let text = String(number, radix: 36)
+            if HashSlot(key: text) == self { return text }
+        }
+        preconditionFailure("a slot in which no number lies")
+    }
+
     /// What stands between the first `{` and the next `}`, unless that is nothing; else all of it.
     private static func tagged(_ key: UnsafeRawBufferPointer) -> Slice<UnsafeRawBufferPointer> {
         guard let open = key.firstIndex(of: UInt8(ascii: "{")) else { return key[...] }

@@ -73,17 +73,14 @@ final class ShardConnection: SupervisorClient {
             ledger.unwant(probeChannel.name)
             self.probeChannel = nil
         }
-        // Some random names for each master; with very few slots there may be none, and PING does.
-        for _ in 0..<20_000 {
-            // 128 random bits: no two subscribers of a cluster hear each other's probes.
-            let name = prefix + String(UInt64.random(in: .min ... .max), radix: 36) + String(UInt64.random(in: .min ... .max), radix: 36)
-            let slot = HashSlot(key: name)
-            guard map.owner(of: slot) == address else { continue }
-            probeChannel = (ChannelName(name), ByteBuffer(string: name), slot)
-            ledger.want(ChannelName(name), slot)
-            break
-        }
         sayLater()
+        guard let slot = map.someSlot(of: address, using: &random) else { return }
+        // 128 random bits: no two subscribers of a cluster hear each other's probes.
+        let name = "\(prefix){\(slot.tag)}\(String(UInt64.random(in: .min ... .max), radix: 36))\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        // A prefix with a hash tag of its own decides the slot of all its names; then PING has to do.
+        guard HashSlot(key: name) == slot else { return }
+        probeChannel = (ChannelName(name), ByteBuffer(string: name), slot)
+        ledger.want(ChannelName(name), slot)
     }
 
     private func sayLater() {

@@ -177,7 +177,8 @@ struct ShardLedger: Sendable {
     /// to be unsubscribed are. Returns the channels whose subscription was refused.
     ///
     /// - Parameter slot: the slot that the refusal names, if it does. When that is not the slot of the command, the refusal is of an
-    ///   UNSUBSCRIBE whose channels the server had ended by itself, which was taken for its answer.
+    ///   UNSUBSCRIBE whose channels the server had ended by itself, which was taken for its answer. When it is, by chance, since the slot has come
+    ///   back, a later answer fits nothing: a protocol violation, and the new connection sets it right.
     mutating func refused(slot: HashSlot?) throws(RedisError) -> [ChannelName] {
         if let slot, inFlight.first?.command.slot != slot { return [] }
         guard let first = inFlight.popFirst() else { throw .violation("a refusal of nothing that was asked") }

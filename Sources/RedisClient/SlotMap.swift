@@ -22,6 +22,10 @@ struct SlotMap: Sendable, Equatable {
         case .error(let error): return .failure(error)
         case .null, .integer, .status, .bulk: return .failure(.violation("an answer that is no map of slots"))
         case .array(let ranges):
+            // One that was reset, or was never told of any: not a word on who serves what.
+            guard !ranges.isEmpty else {
+                return .failure(RedisError(code: .unavailable, message: "the node at \(asked) knows of no slots; check that it belongs to the cluster"))
+            }
             var map = SlotMap()
             for range in ranges {
                 guard let parts = range.array, parts.count >= 3, let first = parts[0].int, let last = parts[1].int, first >= 0, first <= last,
@@ -44,6 +48,17 @@ struct SlotMap: Sendable, Equatable {
     func owner(of slot: HashSlot) -> RedisAddress? {
         let index = owners[Int(slot.number)]
         return index == 0 ? nil : places[Int(index) - 1]
+    }
+
+    /// A slot of this master, some way on from a random one; nil if it serves none.
+    func someSlot(of master: RedisAddress, using generator: inout some RandomNumberGenerator) -> HashSlot? {
+        guard let place = places.firstIndex(of: master) else { return nil }
+        let start = Int.random(in: 0..<HashSlot.count, using: &generator)
+        for step in 0..<HashSlot.count {
+            let slot = (start + step) % HashSlot.count
+            if Int(owners[slot]) == place + 1 { return HashSlot(slot) }
+        }
+        return nil
     }
 
     /// Those that serve any slot.

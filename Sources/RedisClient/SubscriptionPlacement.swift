@@ -75,6 +75,8 @@ struct SubscriptionPlacement: Sendable {
         }
         guard !open.isEmpty else { return (.confirmed, orders) }
         waiting[waiter] = open
+        // It minds the others, too: they may be lost before it is done.
+        for name in names.subtracting(open) { entries[name]?.waiters.append(waiter) }
         if isServed { return (.waiting, orders) }
         fail(waiter)
         return (.disconnected, orders)
@@ -152,7 +154,8 @@ struct SubscriptionPlacement: Sendable {
             waiting[waiter] = nil
             done.append(waiter)
         }
-        entry.waiters = []
+        // Those that wait for other channels still mind this one: it may be lost again before they are done.
+        entry.waiters.removeAll { waiting[$0] == nil }
         entries[name] = entry
         return done
     }
@@ -171,8 +174,11 @@ struct SubscriptionPlacement: Sendable {
     }
 
     private mutating func lost(_ name: ChannelName) {
-        guard entries[name]?.isConfirmed == true else { return }
-        entries[name]?.isConfirmed = false
+        guard var entry = entries[name], entry.isConfirmed else { return }
+        entry.isConfirmed = false
+        entry.waiters.removeAll { waiting[$0] == nil }
+        for waiter in entry.waiters { waiting[waiter]?.insert(name) }
+        entries[name] = entry
         markMissing(name)
     }
 
