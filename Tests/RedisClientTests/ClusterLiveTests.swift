@@ -3,7 +3,7 @@ import Testing
 
 @testable import RedisClient
 
-@Suite("A client of a real cluster", .timeLimit(.minutes(2)))
+@Suite("A client of a real cluster", .timeLimit(.minutes(5)))
 struct ClusterLiveTests {
     @Test("commands go to the masters of their keys, and answers come in the order of asking")
     func routing() async throws {
@@ -89,7 +89,7 @@ struct ClusterLiveTests {
     @Test("a master that is away fails what belongs to it and nothing else, and is served again once it is back")
     func partial() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment, .quick)
+        let live = await LiveClient.available(cluster.deployment, .patient)
         let lost = cluster.masters[0]
         let keys = (0..<200).map { "k\($0)" }
         _ = try await live.client.pipeline(keys.map { RedisCommand("SET", .string($0), "v") }).get()
@@ -121,7 +121,7 @@ struct ClusterLiveTests {
     @Test("a master that hands over to its replica is followed, though it be alive")
     func handover() async throws {
         let cluster = try await LiveCluster(withReplicas: true)
-        let live = await LiveClient.available(cluster.deployment, .quick)
+        let live = await LiveClient.available(cluster.deployment, .patient)
         let keys = (0..<100).map { "k\($0)" }
         #expect(try await cluster.replicas[0].ask("CLUSTER", "FAILOVER") == .status("OK"))
         try await until { try await cluster.replicas[0].ask("ROLE").array?.first?.string == "master" }
@@ -156,12 +156,12 @@ struct ClusterLiveTests {
         let cluster = try await LiveCluster()
         for master in cluster.masters { try await master.ask("CONFIG", "SET", "requirepass", "right") }
         let places = "127.0.0.1:\(try await LiveRedis.freePort()),127.0.0.1:\(cluster.masters[1].server.port)"
-        let live = await LiveClient.available(try RedisDeployment(url: "redis+cluster://:right@\(places)"), .quick)
+        let live = await LiveClient.available(try RedisDeployment(url: "redis+cluster://:right@\(places)"), .patient)
         for number in 0..<20 { #expect(try await live.send("SET", "k\(number)", "v") == .status("OK")) }
-        let wrong = LiveClient(try RedisDeployment(url: "redis+cluster://:wrong@127.0.0.1:\(cluster.masters[1].server.port)"), .quick)
+        let wrong = LiveClient(try RedisDeployment(url: "redis+cluster://:wrong@127.0.0.1:\(cluster.masters[1].server.port)"), .patient)
         try await until { wrong.client.connectionError?.serverCode == "WRONGPASS" }
         let alone = try await LiveRedis()
-        let none = LiveClient(try RedisDeployment(url: "redis+cluster://127.0.0.1:\(alone.port)"), .quick)
+        let none = LiveClient(try RedisDeployment(url: "redis+cluster://127.0.0.1:\(alone.port)"), .patient)
         try await until { none.client.connectionError?.message.contains("cluster support disabled") == true }
         #expect(!none.client.isAvailable && !none.client.isReachable)
         for client in [live, wrong, none] { try await client.client.shutdown().get() }

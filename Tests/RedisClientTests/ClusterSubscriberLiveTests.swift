@@ -4,7 +4,7 @@ import Testing
 
 @testable import RedisClient
 
-@Suite("A subscriber of a real cluster", .timeLimit(.minutes(2)))
+@Suite("A subscriber of a real cluster", .timeLimit(.minutes(5)))
 struct ClusterSubscriberLiveTests {
     private static let users = (0..<600).map { "p:{user\($0)}:ch" }
 

@@ -154,9 +154,9 @@ final class LiveClusterPair: Sendable, RedisSubscriberDelegate {
     }
 
     init(_ deployment: RedisDeployment, channels: [String] = []) async throws {
-        publisher = await .available(deployment, .quick)
+        publisher = await .available(deployment, .patient)
         let subscriber = RedisSubscriber(
-            deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: .quick,
+            deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: .patient,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, handler: self
         )
         made.withLockedValue { $0 = subscriber }

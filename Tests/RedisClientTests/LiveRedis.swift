@@ -185,7 +185,24 @@ extension RedisConnectionConfiguration {
     }
 }
 
+extension RedisConnectionConfiguration {
+    /// For tests in which a silence that is none would be a fault: several servers share a machine that may be busy.
+    static var patient: Self {
+        var configuration = Self()
+        configuration.silence = .seconds(3)
+        configuration.probeInterval = .milliseconds(100)
+        configuration.backoffMaximum = .milliseconds(200)
+        return configuration
+    }
+}
+
 extension RedisClientConfiguration {
+    static var patient: Self {
+        var configuration = Self()
+        configuration.connection = .patient
+        return configuration
+    }
+
     static var quick: Self {
         var configuration = Self()
         configuration.connection = .quick

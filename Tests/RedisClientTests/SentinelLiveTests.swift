@@ -3,17 +3,16 @@ import Testing
 
 @testable import RedisClient
 
-@Suite("Sentinels, a master and its replicas", .timeLimit(.minutes(1)))
+@Suite("Sentinels, a master and its replicas", .timeLimit(.minutes(5)))
 struct SentinelLiveTests {
     /// A client and a subscriber of `a`, `b` and `c`.
     private func live(_ redis: LiveSentinels) async throws -> LiveSubscriber {
-        try await LiveSubscriber(redis.deployment, publisher: await .available(redis.deployment, .quick), channels: ["a", "b", "c"])
+        try await LiveSubscriber(redis.deployment, publisher: await .available(redis.deployment, .patient), .patient, channels: ["a", "b", "c"])
     }
 
     /// Both are on the server at that port, and what is published arrives.
     private func expectOn(_ server: LiveRedis, _ live: LiveSubscriber) async throws {
-        try await until { live.publisher.client.isAvailable }
-        #expect(try await live.publisher.send("CONFIG", "GET", "port").array?.last?.string == "\(server.port)")
+        try await until { (try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string) == "\(server.port)" }
         for channel in ["a", "b", "c"] {
             #expect(try await live.publisher.send("PUBLISH", .string(channel), "x") == .integer(1))
             #expect(await live.recorder.batch().map(\.channel) == [ByteBuffer(string: channel)])
@@ -60,8 +59,11 @@ struct SentinelLiveTests {
         redis.master.pause()
         await live.recorder.becomes(.lost)
         await live.recorder.becomes(.resubscribed)
-        try await until { live.publisher.client.isAvailable }
-        let port = try #require(try await live.publisher.send("CONFIG", "GET", "port").array?.last?.string)
+        var port: String?
+        try await until {
+            port = try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string
+            return port != nil
+        }
         let promoted = try #require(redis.replicas.first { "\($0.port)" == port })
         redis.master.resume()
         let old = await LiveClient.available(redis.master.endpoint)
@@ -90,7 +92,7 @@ struct SentinelLiveTests {
         let sentinel = try LiveSentinels.sentinel(
             port: try await LiveRedis.freePort(), of: master.port, quorum: 1, "sentinel auth-pass the-master data\nrequirepass watch")
         let places = "127.0.0.1:\(try await LiveRedis.freePort()),127.0.0.1:\(sentinel.port)"
-        let right = await LiveClient.available(try RedisDeployment(url: "redis+sentinel://:data@\(places)/the-master/2?sentinel_password=watch"), .quick)
+        let right = await LiveClient.available(try RedisDeployment(url: "redis+sentinel://:data@\(places)/the-master/2?sentinel_password=watch"), .patient)
         #expect(try await right.send("CLIENT", "INFO").string?.contains("db=2") == true)
 
         for (url, reason) in [
@@ -98,7 +100,7 @@ struct SentinelLiveTests {
             ("redis+sentinel://:wrong@\(places)/the-master?sentinel_password=watch", "WRONGPASS"),
             ("redis+sentinel://:data@\(places)/no-master?sentinel_password=watch", "knows no master named no-master"),
         ] {
-            let wrong = LiveClient(try RedisDeployment(url: url), .quick)
+            let wrong = LiveClient(try RedisDeployment(url: url), .patient)
             try await until { wrong.client.connectionError?.message.contains(reason) == true }
             #expect(!wrong.client.isAvailable)
             try await wrong.client.shutdown().get()
@@ -111,7 +113,7 @@ struct SentinelLiveTests {
     @Test("a shutdown while no sentinel answers ends")
     func shutdown() async throws {
         let deployment = try RedisDeployment(url: "redis+sentinel://127.0.0.1:\(try await LiveRedis.freePort())/m")
-        let live = LiveClient(deployment, .quick)
+        let live = LiveClient(deployment, .patient)
         _ = await live.log.first { $0.contains("trying again") }
         try await live.client.shutdown().get()
         #expect(await failure { try await live.send("PING") }?.code == .unavailable)

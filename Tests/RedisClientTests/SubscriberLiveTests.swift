@@ -66,6 +66,12 @@ struct LiveSubscriber {
 }
 
 extension RedisSubscriberConfiguration {
+    static var patient: Self {
+        var configuration = Self()
+        configuration.connection = .patient
+        return configuration
+    }
+
     static var quick: Self {
         var configuration = Self()
         configuration.connection = .quick
