@@ -40,7 +40,7 @@ public final class CopyRepair: Sendable {
         var away = true
         var waiting: [UserID: Int64] = [:]
         while !Task.isCancelled {
-            if !self.redis.isAvailable {
+            if !self.redis.isReachable {
                 away = true
             } else {
                 if away {

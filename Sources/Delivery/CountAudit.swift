@@ -35,7 +35,7 @@ public struct CountAudit: Sendable {
         var recent = RecentUsers(bound: Self.memory)
         while !Task.isCancelled {
             do { try await Task.sleep(for: Self.pause) } catch { return }
-            guard self.redis.isAvailable else { continue }
+            guard self.redis.isReachable else { continue }
             do {
                 for commit in try await tail.read(firstReaches: 60).commits {
                     for user in commit.users { recent.add(user) }

@@ -2,7 +2,7 @@ public import Gateway
 public import Logging
 public import NIOCore
 public import NotificationBus
-import NotificationCore
+public import NotificationCore
 public import NotificationStore
 public import PostgresClient
 import Synchronization
@@ -140,6 +140,17 @@ public final class Edge: SubscriptionListener {
         for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
     }
 
+    public func resubscribed(_ users: [UserID], loop: Int) {
+        let loop = self.loops[loop]
+        loop.eventLoop.execute {
+            loop.reconcile(users: users)
+            // The shard that holds them now may have forgotten their leases.
+            self.reassertLeases(loop.leases(of: users), of: loop).whenSuccess { surplus in
+                for control in surplus { self.received(control) }
+            }
+        }
+    }
+
     /// False when Redis did not take all of them.
     private func reassertLeases() async -> Bool {
         let done = self.loops.map { loop in loop.eventLoop.flatSubmit { self.reassertLeases(of: loop) } }
@@ -155,9 +166,10 @@ public final class Edge: SubscriptionListener {
     }
 
     /// In portions, so that Redis serves others in between. Answers which of this edge's streams must go.
-    func reassertLeases(of loop: EdgeLoop) -> EventLoopFuture<[Control]> {
+    func reassertLeases(of loop: EdgeLoop) -> EventLoopFuture<[Control]> { self.reassertLeases(loop.leases, of: loop) }
+
+    private func reassertLeases(_ leases: [Lease], of loop: EdgeLoop) -> EventLoopFuture<[Control]> {
         loop.eventLoop.assertInEventLoop()
-        let leases = loop.leases
         var done = loop.eventLoop.makeSucceededFuture([Control]())
         for from in stride(from: 0, to: leases.count, by: 500) {
             let portion = leases[from..<min(from + 500, leases.count)]

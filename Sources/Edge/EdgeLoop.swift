@@ -194,8 +194,12 @@ final class EdgeLoop: @unchecked Sendable {
 
     func isOpen(_ lease: Lease) -> Bool { self.hubs[lease.user]?.connection(lease.connection) != nil }
 
-    var leases: [Lease] {
-        self.hubs.values.flatMap { hub in hub.connections.map { Lease(user: hub.user, connection: $0.id, openedAt: $0.openedAt) } }
+    var leases: [Lease] { self.hubs.values.flatMap(Self.leases) }
+
+    func leases(of users: [UserID]) -> [Lease] { users.compactMap { self.hubs[$0] }.flatMap(Self.leases) }
+
+    private static func leases(of hub: UserHub) -> [Lease] {
+        hub.connections.map { Lease(user: hub.user, connection: $0.id, openedAt: $0.openedAt) }
     }
 
     // MARK: Messages, the tail, reconciliation
@@ -311,6 +315,15 @@ final class EdgeLoop: @unchecked Sendable {
     func reconcile() {
         self.eventLoop.assertInEventLoop()
         for hub in Array(self.hubs.values) { self.input(hub, flushing: false) { $0.reconcile(&$1) } }
+        self.flush()
+    }
+
+    /// Messages for these users may have been lost.
+    func reconcile(users: [UserID]) {
+        self.eventLoop.assertInEventLoop()
+        for user in users {
+            if let hub = self.hubs[user] { self.input(hub, flushing: false) { $0.reconcile(&$1) } }
+        }
         self.flush()
     }
 

@@ -26,7 +26,7 @@ public final class CountCopies: Sendable {
 
     /// Whether copies may be shown. Not within a while after Redis was away, or did not take one: there may be older ones than what was written.
     public var areTrusted: Bool {
-        self.redis.isAvailable && NIODeadline.now().uptimeNanoseconds >= self.doubtfulUntil.load(ordering: .relaxed)
+        self.redis.isReachable && NIODeadline.now().uptimeNanoseconds >= self.doubtfulUntil.load(ordering: .relaxed)
     }
 
     private func doubt() {

@@ -257,7 +257,7 @@ public final class Leases: Sendable {
     /// Gives places back. What Redis does not hear of now is said again with a later heartbeat.
     public func release(_ leases: [Lease]) {
         if leases.isEmpty { return }
-        guard self.redis.isAvailable else {
+        guard self.redis.isReachable else {
             self.miss(leases)
             return
         }
@@ -273,7 +273,7 @@ public final class Leases: Sendable {
     }
 
     private func releaseMissed() {
-        guard self.redis.isAvailable else { return }
+        guard self.redis.isReachable else { return }
         let missed = self.state.withLock { state in
             let missed = state.missed
             state.missed = []

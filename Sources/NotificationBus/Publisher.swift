@@ -36,7 +36,7 @@ public final class Publisher: CommitObserver {
     }
 
     public func committed(_ users: [CommittedChanges], done: @escaping @Sendable () -> Void) {
-        guard self.redis.isAvailable else {
+        guard self.redis.isReachable else {
             // No copy is trusted until a while after it is back.
             // The commit tail delivers.
             self.failed.add(users.count, ordering: .relaxed)
@@ -56,8 +56,11 @@ public final class Publisher: CommitObserver {
         messages.and(counts).whenComplete { result in
             timeout.cancel()
             switch result {
-            case .success:
-                self.published.add(users.count, ordering: .relaxed)
+            case .success((let replies, _)):
+                // Of a cluster a part may be away: its users are the commit tail's.
+                let lost = replies.count { $0.error != nil }
+                self.published.add(users.count - lost, ordering: .relaxed)
+                self.failed.add(lost, ordering: .relaxed)
                 self.latency.record(microseconds: Timestamp.now().microseconds - start.microseconds)
             case .failure(let error):
                 self.failed.add(users.count, ordering: .relaxed)

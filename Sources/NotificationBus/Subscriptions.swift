@@ -13,6 +13,9 @@ public protocol SubscriptionListener: AnyObject, Sendable {
     func received(broadcast payload: ByteBuffer)
     /// A new connection is up and everything is subscribed again: what was published in between is lost.
     func resubscribed()
+    /// The channels of these users are subscribed again, after their part of Redis was lost or they have moved: what was published to them in
+    /// between is lost. Once per loop that wants any of them.
+    func resubscribed(_ users: [UserID], loop: Int)
 }
 
 public struct UserMessage: Sendable {
@@ -159,8 +162,24 @@ public final class Subscriptions: RedisSubscriberDelegate {
         for control in controls { listener?.received(control) }
     }
 
-    public func subscriberResubscribed(_ subscriber: RedisSubscriber) {
-        self.state.withLock { $0.listener }?.resubscribed()
+    public func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) {
+        guard let channels else {
+            self.state.withLock { $0.listener }?.resubscribed()
+            return
+        }
+        var byLoop = [[UserID]](repeating: [], count: self.loops)
+        let listener = self.state.withLock { state in
+            for channel in channels {
+                guard let entry = state.entries[ByteBuffer(string: channel)] else { continue }
+                var loops = entry.loops
+                while loops != 0 {
+                    byLoop[loops.trailingZeroBitCount].append(entry.user)
+                    loops &= loops - 1
+                }
+            }
+            return state.listener
+        }
+        for (loop, users) in byLoop.enumerated() where !users.isEmpty { listener?.resubscribed(users, loop: loop) }
     }
 
     public func subscriberLost(_ subscriber: RedisSubscriber) {}

@@ -6,26 +6,40 @@ internal import Synchronization
 /// What every thread may read of a client.
 final class CommandShared: Sendable {
     let isAvailable = Atomic<Bool>(false)
+    /// Whether there is any server to send to. The same as `isAvailable` unless there are several.
+    let isReachable = Atomic<Bool>(false)
     let isShutDown = Atomic<Bool>(false)
     let admission: Admission
     let stateHandlers = NIOLockedValueBox<[@Sendable (Bool) -> Void]>([])
-    let connection = ConnectionCounters()
-    let commandsSent = Counter()
-    let commandsFailed = Counter()
-    let rejectedUnavailable = Counter()
-    let rejectedQueueFull = Counter()
-    let serverErrors = Counter()
-    let readOnlyReplies = Counter()
-    let loadingReplies = Counter()
-    let masterDownReplies = Counter()
+    let connection: ConnectionCounters
+    let commands: CommandCounters
 
     init(admission: Admission) {
         self.admission = admission
+        connection = ConnectionCounters()
+        commands = CommandCounters()
+    }
+
+    /// For one of several connections of a client: it counts into the client's counters. What is in flight is bounded over all of them, where
+    /// the client is asked, and not here again.
+    init(partOf whole: CommandShared) {
+        admission = Admission(maximumCommands: .max, maximumBytes: .max)
+        connection = ConnectionCounters(partOf: whole.connection)
+        commands = whole.commands
     }
 }
 
+/// What a client does with its commands, on its event loop.
+protocol ClientCore: AnyObject {
+    func start()
+    func shutdown() -> EventLoopFuture<Void>
+    /// The bytes are taken from the client's admission already.
+    func send(_ command: RedisCommand, bytes: Int, promise: EventLoopPromise<RedisValue>)
+    func pipeline(_ commands: [RedisCommand], bytes: Int, promise: EventLoopPromise<[RedisValue]>)
+}
+
 /// The part of ``RedisClient`` that lives on the event loop: matches replies to commands.
-final class CommandCore: SupervisorClient {
+final class CommandCore: ClientCore, SupervisorClient {
     private let shared: CommandShared
     private let eventLoop: any EventLoop
     private var queue: CommandQueue
@@ -33,13 +47,17 @@ final class CommandCore: SupervisorClient {
     private var supervisor: Supervisor?
     private var isFinishing = false
     private var sawReadOnly = false
+    /// Told of each attempt to connect that failed.
+    var attemptFailed: ((RedisError) -> Void)?
 
-    init(endpoint: RedisEndpoint, configuration: RedisClientConfiguration, eventLoop: any EventLoop, shared: CommandShared, logger: Logger) {
+    init(
+        source: any EndpointSource, configuration: RedisClientConfiguration, eventLoop: any EventLoop, shared: CommandShared, logger: Logger
+    ) {
         self.shared = shared
         self.eventLoop = eventLoop
         queue = CommandQueue(admission: shared.admission)
         supervisor = Supervisor(
-            endpoint: endpoint, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
+            source: source, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
             logger: logger, client: self
         )
     }
@@ -59,7 +77,7 @@ final class CommandCore: SupervisorClient {
             reject(1, bytes: bytes)
             return promise.fail(RedisError.unavailable)
         }
-        shared.commandsSent.add()
+        shared.commands.sent.add()
         queue.append(promise, bytes: bytes)
         connection.write(command.encode)
     }
@@ -69,7 +87,7 @@ final class CommandCore: SupervisorClient {
             reject(commands.count, bytes: bytes)
             return promise.fail(RedisError.unavailable)
         }
-        shared.commandsSent.add(commands.count)
+        shared.commands.sent.add(commands.count)
         queue.append(promise, count: commands.count, bytes: bytes)
         connection.write { buffer in
             buffer.reserveCapacity(minimumWritableBytes: bytes)
@@ -79,23 +97,24 @@ final class CommandCore: SupervisorClient {
 
     private func reject(_ commands: Int, bytes: Int) {
         shared.admission.release(commands: commands, bytes: bytes)
-        shared.rejectedUnavailable.add(commands)
+        shared.commands.rejectedUnavailable.add(commands)
     }
 
     private func note(_ value: RedisValue) {
         guard case .error(let error) = value else { return }
-        shared.serverErrors.add()
+        shared.commands.serverErrors.add()
         switch error.serverCode {
         case "READONLY":
-            shared.readOnlyReplies.add()
+            shared.commands.readOnlyReplies.add()
             sawReadOnly = true
-        case "LOADING": shared.loadingReplies.add()
-        case "MASTERDOWN": shared.masterDownReplies.add()
+        case "LOADING": shared.commands.loadingReplies.add()
+        case "MASTERDOWN": shared.commands.masterDownReplies.add()
         default: break
         }
     }
 
     private func tell(_ isAvailable: Bool) {
+        shared.isReachable.store(isAvailable, ordering: .releasing)
         shared.isAvailable.store(isAvailable, ordering: .releasing)
         for handler in shared.stateHandlers.withLockedValue({ $0 }) { handler(isAvailable) }
     }
@@ -137,16 +156,21 @@ final class CommandCore: SupervisorClient {
         connection.write(RedisCommand("PING").encode)
     }
 
+    func attemptFailed(_ reason: RedisError) {
+        attemptFailed?(reason)
+    }
+
     func down(_ reason: RedisError) {
         connection = nil
         let (count, fail) = queue.drain()
-        shared.commandsFailed.add(count)
+        shared.commands.failed.add(count)
         tell(false)
         fail(reason)
     }
 
     func finish(_ connection: Connection) {
         isFinishing = true
+        shared.isReachable.store(false, ordering: .releasing)
         shared.isAvailable.store(false, ordering: .releasing)
         if queue.isEmpty { connection.end(.shutDown) }
     }

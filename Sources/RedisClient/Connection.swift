@@ -28,6 +28,8 @@ final class Connection: ChannelInboundHandler {
         case ended(RedisError)
     }
 
+    /// Where it goes.
+    let address: RedisAddress
     private let channel: any Channel
     private var state = State.unused
     private var reader: ReplyReader
@@ -37,8 +39,9 @@ final class Connection: ChannelInboundHandler {
     private var flushIsDue = false
     private var typicalWrite = 256
 
-    init(channel: any Channel, configuration: RedisConnectionConfiguration, purpose: ConnectionPurpose) {
+    init(channel: any Channel, address: RedisAddress, configuration: RedisConnectionConfiguration, purpose: ConnectionPurpose) {
         channel.eventLoop.assertInEventLoop()
+        self.address = address
         self.channel = channel
         reader = ReplyReader(maximumReplyBytes: configuration.maximumReplyBytes)
         liveness = Liveness(silence: configuration.silence, interval: configuration.probeInterval, probing: purpose.probing, now: channel.eventLoop.now)

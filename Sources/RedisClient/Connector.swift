@@ -6,23 +6,24 @@ internal import NIOSSL
 enum ConnectionPurpose: Sendable {
     case commands
     case subscriptions
+    /// Asking a sentinel or a node of a cluster who serves what.
+    case watch
 
     var probing: Liveness.Probing {
         switch self {
-        case .commands: .whenIdle
+        case .commands, .watch: .whenIdle
         case .subscriptions: .always
         }
     }
 }
 
-/// Opens sockets to one endpoint, with TLS where it asks for it.
+/// Opens sockets, with TLS where the endpoint asks for it.
 struct Connector {
-    let endpoint: RedisEndpoint
     let configuration: RedisConnectionConfiguration
     let purpose: ConnectionPurpose
 
     /// A connection that is ready to be greeted.
-    func connect(on eventLoop: any EventLoop) -> EventLoopFuture<NIOLoopBound<Connection>> {
+    func connect(to endpoint: RedisEndpoint, on eventLoop: any EventLoop) -> EventLoopFuture<NIOLoopBound<Connection>> {
         eventLoop.assertInEventLoop()
         let tls: NIOSSLContext?
         do {
@@ -31,7 +32,7 @@ struct Connector {
         } catch {
             return eventLoop.makeFailedFuture(RedisError(code: .tls, message: "the TLS settings for Redis cannot be used: \(error)"))
         }
-        let endpoint = endpoint, configuration = configuration, purpose = purpose
+        let configuration = configuration, purpose = purpose
         return ClientBootstrap(group: eventLoop)
             .connectTimeout(configuration.connectTimeout)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -39,7 +40,7 @@ struct Connector {
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     if let tls { try pipeline.addHandler(Self.handler(tls, host: endpoint.host)) }
-                    try pipeline.addHandler(Connection(channel: channel, configuration: configuration, purpose: purpose))
+                    try pipeline.addHandler(Connection(channel: channel, address: endpoint.address, configuration: configuration, purpose: purpose))
                 }
             }
             .connect(host: endpoint.host, port: endpoint.port)

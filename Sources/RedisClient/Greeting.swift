@@ -1,5 +1,6 @@
 /// What is said first on every connection: AUTH and SELECT where the endpoint names a user or a database, then PING. Only PONG lets anybody
-/// use the connection, since a server that still loads its data, or a replica without its primary, refuses the PING.
+/// use the connection, since a server that still loads its data, or a replica without its primary, refuses the PING. Where only a master
+/// will do, ROLE is the last word: what a sentinel says of a server, the server itself may not know yet.
 struct Greeting: Sendable {
     enum Progress: Sendable, Equatable {
         case more
@@ -8,9 +9,10 @@ struct Greeting: Sendable {
     }
 
     let commands: [RedisCommand]
+    private let wantsMaster: Bool
     private var answered = 0
 
-    init(endpoint: RedisEndpoint, for purpose: ConnectionPurpose) {
+    init(endpoint: RedisEndpoint, for purpose: ConnectionPurpose, wantsMaster: Bool = false) {
         var commands: [RedisCommand] = []
         if let password = endpoint.password {
             if let username = endpoint.username {
@@ -24,15 +26,24 @@ struct Greeting: Sendable {
             commands.append(RedisCommand("SELECT", .integer(Int64(endpoint.database))))
         }
         commands.append(RedisCommand("PING"))
+        if wantsMaster { commands.append(RedisCommand("ROLE")) }
         self.commands = commands
+        self.wantsMaster = wantsMaster
     }
+
+    private var pings: Int { wantsMaster ? commands.count - 1 : commands.count }
 
     mutating func received(_ reply: RedisValue) -> Progress {
         answered += 1
         switch reply {
         case .error(let error): return .failed(error)
-        case .status("PONG") where answered == commands.count: return .done
-        case .status("OK") where answered < commands.count: return .more
+        case .status("PONG") where answered == pings: return wantsMaster ? .more : .done
+        case .status("OK") where answered < pings: return .more
+        case .array(let role) where answered > pings:
+            guard role.first?.string == "master" else {
+                return .failed(RedisError(code: .unavailable, message: "the server is not a master (yet, or any more); the sentinels are asked again"))
+            }
+            return .done
         case .status, .null, .integer, .bulk, .array: return .failed(.violation("an unexpected answer to the greeting"))
         }
     }

@@ -23,6 +23,8 @@ public struct RedisClientCounters: Sendable, Hashable {
     public var readOnlyReplies = 0
     public var loadingReplies = 0
     public var masterDownReplies = 0
+    /// Times that a node of a cluster sent a command elsewhere or put it off (MOVED, ASK, TRYAGAIN). Among the errors above, too.
+    public var redirections = 0
     /// Connections closed for silence.
     public var silences = 0
     public var protocolViolations = 0
@@ -74,11 +76,41 @@ final class Counter: Sendable {
 
 /// What both kinds of client count about their connection.
 struct ConnectionCounters: Sendable {
-    let connected = Counter()
-    let lost = Counter()
-    let connectFailures = Counter()
-    let silences = Counter()
-    let protocolViolations = Counter()
+    let connected: Counter
+    let lost: Counter
+    let connectFailures: Counter
+    let silences: Counter
+    let protocolViolations: Counter
     /// Why there is no connection; nil while there is one.
     let reason = NIOLockedValueBox<RedisError?>(nil)
+
+    init() {
+        connected = Counter()
+        lost = Counter()
+        connectFailures = Counter()
+        silences = Counter()
+        protocolViolations = Counter()
+    }
+
+    /// Of one of several connections: added up with the others, but for the reason.
+    init(partOf whole: ConnectionCounters) {
+        connected = whole.connected
+        lost = whole.lost
+        connectFailures = whole.connectFailures
+        silences = whole.silences
+        protocolViolations = whole.protocolViolations
+    }
+}
+
+/// What a client counts about its commands.
+struct CommandCounters: Sendable {
+    let sent = Counter()
+    let failed = Counter()
+    let rejectedUnavailable = Counter()
+    let rejectedQueueFull = Counter()
+    let serverErrors = Counter()
+    let readOnlyReplies = Counter()
+    let loadingReplies = Counter()
+    let masterDownReplies = Counter()
+    let redirections = Counter()
 }

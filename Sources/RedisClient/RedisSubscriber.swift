@@ -7,10 +7,14 @@ internal import Synchronization
 public protocol RedisSubscriberDelegate: AnyObject, Sendable {
     /// All messages of one read of the socket, in the order of arrival, of all channels. The subscriber's own probes are not among them.
     func subscriber(_ subscriber: RedisSubscriber, received messages: [RedisMessage])
-    /// A connection is up (the first one, too) and all channels that were wanted when it began are subscribed and confirmed. What was published
-    /// since the previous connection was lost did not arrive and will not.
-    func subscriberResubscribed(_ subscriber: RedisSubscriber)
-    /// The connection of the last ``subscriberResubscribed(_:)`` is gone. Not called for connections that did not get that far.
+    /// Channels are subscribed and confirmed again (or for the first time, when no `subscribe` that succeeded has said so). What was published
+    /// to them in between did not arrive and will not.
+    ///
+    /// - Parameter channels: nil for all that are wanted: a connection is up, the first one too. With a cluster, those whose master was lost or
+    ///   whose slot has moved, gathered over some milliseconds; or none, when it is whole again and no channel was concerned.
+    func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?)
+    /// The connection of the last ``subscriberResubscribed(_:channels:)`` is gone; with a cluster: messages of a part of the slots do not arrive
+    /// now. Not called for connections that did not get that far.
     func subscriberLost(_ subscriber: RedisSubscriber)
     /// A probe that the publisher sent came back after so many nanoseconds.
     func subscriber(_ subscriber: RedisSubscriber, probeTook nanoseconds: Int64)
@@ -19,32 +23,67 @@ public protocol RedisSubscriberDelegate: AnyObject, Sendable {
 /// One connection for subscriptions. It reconnects for ever, with a jittered backoff, subscribes again to every channel that is wanted, and
 /// notices a silent server: at each probe interval it has a message published to a channel of its own.
 ///
+/// With sentinels the connection goes to the master that they name, and leaves it when they name another one, though it be alive.
+///
+/// With a cluster there is one such connection to each master, for the channels of its slots (sharded pub/sub: SSUBSCRIBE; what a ``RedisClient``
+/// of the same cluster publishes). Channels follow their slots. While a master is away, the channels of the others go on undisturbed.
+///
 /// Wanting a channel is not counted: two subscribes and one unsubscribe leave it unsubscribed.
 public final class RedisSubscriber: Sendable {
-    public let endpoint: RedisEndpoint
+    public let deployment: RedisDeployment
     public let eventLoop: any EventLoop
     private let shared: SubscriberShared
-    private let core: NIOLoopBoundBox<SubscriberCore>
+    private let core: NIOLoopBoundBox<any SubscriberCoreProtocol>
 
     /// Does nothing yet: see ``start()``.
     ///
     /// - Parameters:
-    ///   - publisher: sends the probes. While it is not available, PING on the subscriber's own connection takes their place.
+    ///   - publisher: sends the probes. While it is not available, PING on the subscriber's own connection takes their place. It is of the same
+    ///     deployment: a cluster's map of slots comes from it, too.
     ///   - handler: held weakly.
     public init(
-        endpoint: RedisEndpoint, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(), logger: Logger,
-        handler: any RedisSubscriberDelegate
+        deployment: RedisDeployment, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(),
+        logger: Logger, handler: any RedisSubscriberDelegate
     ) {
-        self.endpoint = endpoint
+        self.deployment = deployment
         self.eventLoop = eventLoop
         let shared = SubscriberShared()
         self.shared = shared
         core = NIOLoopBoundBox.makeBoxSendingValue(
-            SubscriberCore(
-                endpoint: endpoint, configuration: configuration, eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger,
-                delegate: handler
+            Self.core(
+                deployment, configuration: configuration, eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger, handler: handler
             ),
             eventLoop: eventLoop
+        )
+    }
+
+    private static func core(
+        _ deployment: RedisDeployment, configuration: RedisSubscriberConfiguration, eventLoop: any EventLoop, publisher: RedisClient,
+        shared: SubscriberShared, logger: Logger, handler: any RedisSubscriberDelegate
+    ) -> any SubscriberCoreProtocol {
+        let source: any EndpointSource
+        switch deployment {
+        case .server(let endpoint):
+            source = FixedSource(endpoint, eventLoop: eventLoop)
+        case .sentinel(let sentinel):
+            source = SentinelSource(sentinel, configuration: configuration.connection, eventLoop: eventLoop, logger: logger)
+        case .cluster(let cluster):
+            return ClusterSubscriberCore(
+                cluster, configuration: configuration, eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger, delegate: handler
+            )
+        }
+        return SubscriberCore(
+            source: source, configuration: configuration, eventLoop: eventLoop, publisher: publisher, shared: shared, logger: logger, delegate: handler
+        )
+    }
+
+    /// For one server.
+    public convenience init(
+        endpoint: RedisEndpoint, eventLoop: any EventLoop, publisher: RedisClient, configuration: RedisSubscriberConfiguration = .init(), logger: Logger,
+        handler: any RedisSubscriberDelegate
+    ) {
+        self.init(
+            deployment: .server(endpoint), eventLoop: eventLoop, publisher: publisher, configuration: configuration, logger: logger, handler: handler
         )
     }
 
@@ -67,7 +106,8 @@ public final class RedisSubscriber: Sendable {
         return promise.futureResult
     }
 
-    /// Whether everything that was wanted when the connection began is subscribed, so that messages arrive. Cheap, from any thread.
+    /// Whether everything that was wanted when the connection began is subscribed, so that messages arrive; with a cluster, those of every
+    /// slot. Cheap, from any thread.
     public var isAvailable: Bool { shared.isAvailable.load(ordering: .acquiring) }
 
     /// Wants these channels from now on, until ``unsubscribe(_:)``, across reconnects. What is called within one tick of the event loop is
@@ -109,7 +149,7 @@ public final class RedisSubscriber: Sendable {
         return counters
     }
 
-    private func onLoop(_ body: @escaping @Sendable (SubscriberCore) -> Void) {
+    private func onLoop(_ body: @escaping @Sendable (any SubscriberCoreProtocol) -> Void) {
         if eventLoop.inEventLoop {
             body(core.value)
         } else {

@@ -9,7 +9,8 @@ public enum RedisValue: Sendable, Equatable {
     /// A binary-safe string, in storage of its own.
     case bulk(ByteBuffer)
     case array([RedisValue])
-    /// An error the server answered with, here or inside of an array; its code is always `server`.
+    /// An error the server answered with, here or inside of an array; its code is `server`. In the values of a pipeline to a cluster also what
+    /// became of a command whose node failed.
     case error(RedisError)
 
     /// The text of a bulk, status or integer; nil for all else. Bytes that are not UTF-8 are replaced, so it is not for binary values.

@@ -17,8 +17,16 @@ final class SubscriberShared: Sendable {
     let channels = Counter()
 }
 
+/// What a subscriber does with its channels, on its event loop.
+protocol SubscriberCoreProtocol: AnyObject {
+    func start(for subscriber: RedisSubscriber)
+    func shutdown() -> EventLoopFuture<Void>
+    func subscribe(_ channels: [String], promise: EventLoopPromise<Void>)
+    func unsubscribe(_ channels: [String])
+}
+
 /// The part of ``RedisSubscriber`` that lives on the event loop: performs what ``SubscriptionLedger`` decides, and hands messages on.
-final class SubscriberCore: SupervisorClient {
+final class SubscriberCore: SubscriberCoreProtocol, SupervisorClient {
     private let shared: SubscriberShared
     private let eventLoop: any EventLoop
     private let publisher: RedisClient
@@ -37,7 +45,7 @@ final class SubscriberCore: SupervisorClient {
     private var batch: [RedisMessage] = []
 
     init(
-        endpoint: RedisEndpoint, configuration: RedisSubscriberConfiguration, eventLoop: any EventLoop, publisher: RedisClient, shared: SubscriberShared,
+        source: any EndpointSource, configuration: RedisSubscriberConfiguration, eventLoop: any EventLoop, publisher: RedisClient, shared: SubscriberShared,
         logger: Logger, delegate: any RedisSubscriberDelegate
     ) {
         self.shared = shared
@@ -54,7 +62,7 @@ final class SubscriberCore: SupervisorClient {
             )
         )
         supervisor = Supervisor(
-            endpoint: endpoint, configuration: configuration.connection, purpose: .subscriptions, eventLoop: eventLoop, counters: shared.connection,
+            source: source, configuration: configuration.connection, purpose: .subscriptions, eventLoop: eventLoop, counters: shared.connection,
             logger: logger, client: self
         )
     }
@@ -124,7 +132,7 @@ final class SubscriberCore: SupervisorClient {
         shared.isAvailable.store(true, ordering: .releasing)
         shared.resubscribes.add()
         logger.log(.info, "all Redis channels are subscribed", [.channels: String(ledger.wantedCount)])
-        if let subscriber { delegate?.subscriberResubscribed(subscriber) }
+        if let subscriber { delegate?.subscriberResubscribed(subscriber, channels: nil) }
     }
 
     private func take(_ waiters: [SubscriptionLedger.Waiter]) -> [EventLoopPromise<Void>] {

@@ -10,14 +10,21 @@ protocol SupervisorClient: AnyObject {
     func received(_ reply: ReplyView) throws(RedisError)
     func readComplete()
     func probe(_ connection: Connection)
+    /// A connection could not be made, or its server refused the greeting.
+    func attemptFailed(_ reason: RedisError)
     /// The connection that was up is gone.
     func down(_ reason: RedisError)
     /// Nothing more is wanted of the connection: call `end` on it once it may go.
     func finish(_ connection: Connection)
 }
 
-/// Keeps one connection up: performs what ``ConnectionLifecycle`` decides. Bound to its event loop.
+extension SupervisorClient {
+    func attemptFailed(_ reason: RedisError) {}
+}
+
+/// Keeps one connection up, to whatever its source names: performs what ``ConnectionLifecycle`` decides. Bound to its event loop.
 final class Supervisor: ConnectionUser {
+    private let source: any EndpointSource
     private let connector: Connector
     private let eventLoop: any EventLoop
     private let counters: ConnectionCounters
@@ -26,6 +33,8 @@ final class Supervisor: ConnectionUser {
     private let client: any SupervisorClient
     private var lifecycle: ConnectionLifecycle
     private var connection: Connection?
+    /// Where the connection goes, or the last attempt went.
+    private var endpoint: RedisEndpoint?
     private var retry: Scheduled<Void>?
     private var random = SystemRandomNumberGenerator()
     private var awaitingFinish: [EventLoopPromise<Void>] = []
@@ -33,10 +42,11 @@ final class Supervisor: ConnectionUser {
     private var lastReason: RedisError?
 
     init(
-        endpoint: RedisEndpoint, configuration: RedisConnectionConfiguration, purpose: ConnectionPurpose, eventLoop: any EventLoop,
+        source: any EndpointSource, configuration: RedisConnectionConfiguration, purpose: ConnectionPurpose, eventLoop: any EventLoop,
         counters: ConnectionCounters, logger: Logger, client: any SupervisorClient
     ) {
-        connector = Connector(endpoint: endpoint, configuration: configuration, purpose: purpose)
+        self.source = source
+        connector = Connector(configuration: configuration, purpose: purpose)
         self.eventLoop = eventLoop
         self.counters = counters
         self.logger = logger
@@ -45,6 +55,7 @@ final class Supervisor: ConnectionUser {
     }
 
     func start() {
+        if case .idle = lifecycle.state { source.start { [weak self] in self?.changed($0) } }
         run(lifecycle.start(), reason: .unavailable)
     }
 
@@ -65,13 +76,15 @@ final class Supervisor: ConnectionUser {
             lastReason = nil
             counters.reason.withLockedValue { $0 = nil }
             counters.connected.add()
-            logger.log(.info, "connected to Redis", [.endpoint: connector.endpoint.description])
+            logger.log(.info, "connected to Redis", [.endpoint: place])
             client.up(connection)
         case .discard:
-            connection?.end(.shutDown)
+            // Without a socket yet, what is waited for may be an answer of the source.
+            if let connection { connection.end(.shutDown) } else { _ = source.shutdown() }
         case .retry(let delay):
             counters.connectFailures.add()
             schedule(after: delay, reason: reason)
+            client.attemptFailed(reason)
         case .announceLostAndRetry(let delay):
             counters.lost.add()
             schedule(after: delay, reason: reason)
@@ -94,15 +107,31 @@ final class Supervisor: ConnectionUser {
     private func finish() {
         let promises = awaitingFinish
         awaitingFinish = []
-        for promise in promises { promise.succeed() }
+        source.shutdown().assumeIsolated().whenComplete { _ in
+            for promise in promises { promise.succeed() }
+        }
     }
 
+    private var place: String { endpoint?.description ?? source.description }
+
     private func connect() {
-        connector.connect(on: eventLoop).assumeIsolated().whenComplete { result in
+        endpoint = nil
+        source.next().assumeIsolated().whenComplete { result in
+            if case .stopping = self.lifecycle.state { return self.ended(.shutDown) }
+            switch result {
+            case .success(let endpoint): self.connect(to: endpoint)
+            case .failure(let error): self.ended(RedisError(connecting: error))
+            }
+        }
+    }
+
+    private func connect(to endpoint: RedisEndpoint) {
+        self.endpoint = endpoint
+        connector.connect(to: endpoint, on: eventLoop).assumeIsolated().whenComplete { result in
             switch result {
             case .success(let bound):
                 self.connection = bound.value
-                bound.value.begin(Greeting(endpoint: self.connector.endpoint, for: self.connector.purpose), user: self)
+                bound.value.begin(Greeting(endpoint: endpoint, for: self.connector.purpose, wantsMaster: self.source.wantsMaster), user: self)
                 if case .stopping = self.lifecycle.state { bound.value.end(.shutDown) }
             case .failure(let error):
                 self.ended(RedisError(connecting: error))
@@ -110,10 +139,25 @@ final class Supervisor: ConnectionUser {
         }
     }
 
+    /// The source names this server now, whatever is connected.
+    private func changed(_ new: RedisEndpoint) {
+        guard let endpoint, endpoint != new else { return }
+        if let connection {
+            connection.end(
+                RedisError(code: .connectionLost, message: "another server is the master now; what was in flight may or may not have been done")
+            )
+        } else if let retry {
+            // What is waited for is there.
+            retry.cancel()
+            self.retry = nil
+            run(lifecycle.retryDue(), reason: .unavailable)
+        }
+    }
+
     private func schedule(after delay: TimeAmount, reason: RedisError) {
         logger.log(
             reason == lastReason ? .debug : .warning, "no connection to Redis, trying again",
-            [.endpoint: connector.endpoint.description, .reason: reason.description, .retryMilliseconds: String(delay.nanoseconds / 1_000_000)]
+            [.endpoint: place, .reason: reason.description, .retryMilliseconds: String(delay.nanoseconds / 1_000_000)]
         )
         lastReason = reason
         retry = eventLoop.assumeIsolated().scheduleTask(in: delay) {

@@ -222,9 +222,9 @@ struct Check: AsyncParsableCommand {
             return "version \(version)"
         }
         await report("redis") {
-            let endpoint = try NodeConfiguration.redisEndpoint(settings)
+            let deployment = try NodeConfiguration.redis(settings)
             let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-            let client = RedisClient(endpoint: endpoint, eventLoop: group.next(), logger: quiet())
+            let client = RedisClient(deployment: deployment, eventLoop: group.next(), logger: quiet())
             client.start()
             let deadline = ContinuousClock.now + .seconds(5)
             while !client.isAvailable, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(20)) }

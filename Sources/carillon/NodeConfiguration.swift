@@ -20,7 +20,7 @@ struct NodeConfiguration: Sendable {
     var port: Int
     var name: String
     var database: PostgresConfiguration
-    var redis: RedisEndpoint
+    var redis: RedisDeployment
     var redisPrefix: String
     var tokens: TokenConfiguration
     var catalogue: Catalogue
@@ -46,7 +46,7 @@ struct NodeConfiguration: Sendable {
         self.port = try port ?? settings.number("CARILLON_PORT", default: 8080, in: 0...65535)
         self.name = try nodeName ?? settings.text("CARILLON_NODE_NAME") ?? ProcessInfo.processInfo.hostName
         self.database = try Self.database(settings)
-        self.redis = try Self.redisEndpoint(settings)
+        self.redis = try Self.redis(settings)
         self.redisPrefix = try settings.text("CARILLON_REDIS_PREFIX") ?? "carillon"
         self.tokens = try Self.tokens(settings)
         self.cataloguePath = try settings.text("CARILLON_CATALOGUE")
@@ -75,9 +75,9 @@ struct NodeConfiguration: Sendable {
         return configuration
     }
 
-    static func redisEndpoint(_ settings: Settings) throws -> RedisEndpoint {
+    static func redis(_ settings: Settings) throws -> RedisDeployment {
         let url = try settings.required("CARILLON_REDIS_URL")
-        do { return try RedisEndpoint(url: url) } catch { throw SettingError("CARILLON_REDIS_URL", error.message) }
+        do { return try RedisDeployment(url: url) } catch { throw SettingError("CARILLON_REDIS_URL", error.message) }
     }
 
     static func tokens(_ settings: Settings) throws -> TokenConfiguration {

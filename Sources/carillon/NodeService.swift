@@ -29,7 +29,7 @@ struct NodeService: Service {
         let pool = PostgresPool(configuration: configuration.database, size: 4, name: "pool", logger: self.logger)
         identity.watch(pool)
         pool.start()
-        let redis = RedisClient(endpoint: configuration.redis, eventLoop: group.next(), logger: self.logger)
+        let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
 
@@ -95,7 +95,7 @@ struct NodeService: Service {
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
             let connection = RedisSubscriber(
-                endpoint: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
+                deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
                 handler: table)
             for (path, route) in made.streamRoutes { routes.add(stream: "/v1" + path, route) }
             routes.add(.POST, "/v1/notifications/stream-ticket", made.ticketRoute)
@@ -183,7 +183,7 @@ struct CopiedCounts: CountSource {
     func head(of user: UserID) async throws(StoreError) -> InboxHead {
         if self.copies.areTrusted, let copy = await self.copy(of: user) { return copy }
         let head = try await self.reader.head(of: user)
-        if self.redis.isAvailable {
+        if self.redis.isReachable {
             let refreshed = self.copies.write([(user, head)])
             refreshed.whenFailure { _ in
                 // Another read or write refreshes it.

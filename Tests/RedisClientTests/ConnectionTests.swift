@@ -29,7 +29,7 @@ struct ConnectionTests {
     private let connection: Connection
 
     init() throws {
-        connection = Connection(channel: channel, configuration: RedisConnectionConfiguration(), purpose: .commands)
+        connection = Connection(channel: channel, address: RedisAddress(host: "h", port: 1), configuration: RedisConnectionConfiguration(), purpose: .commands)
         try channel.pipeline.syncOperations.addHandler(connection)
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         connection.begin(Greeting(endpoint: RedisEndpoint(host: "h", password: "p"), for: .commands), user: user)
@@ -98,10 +98,10 @@ struct ConnectionTests {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let publisher = RedisClient(endpoint: RedisEndpoint(host: "h"), eventLoop: channel.embeddedEventLoop, logger: logger)
         let core = SubscriberCore(
-            endpoint: RedisEndpoint(host: "h"), configuration: .init(), eventLoop: channel.embeddedEventLoop, publisher: publisher, shared: SubscriberShared(),
+            source: FixedSource(RedisEndpoint(host: "h"), eventLoop: channel.embeddedEventLoop), configuration: .init(), eventLoop: channel.embeddedEventLoop, publisher: publisher, shared: SubscriberShared(),
             logger: logger, delegate: Recorder()
         )
-        let connection = Connection(channel: channel, configuration: .init(), purpose: .subscriptions)
+        let connection = Connection(channel: channel, address: RedisAddress(host: "h", port: 1), configuration: .init(), purpose: .subscriptions)
         core.probe(connection)
         channel.embeddedEventLoop.run()
         #expect(try channel.readOutbound(as: ByteBuffer.self) == ByteBuffer(string: "*1\r\n$4\r\nPING\r\n"))

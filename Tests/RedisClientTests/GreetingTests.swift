@@ -1,3 +1,4 @@
+import NIOCore
 import Testing
 
 @testable import RedisClient
@@ -33,5 +34,19 @@ struct GreetingTests {
             return
         }
         #expect(error.code == .protocolViolation)
+    }
+
+    @Test("where only a master will do, the server must say that it is one")
+    func role() throws {
+        let greeting = Greeting(endpoint: RedisEndpoint(host: "h", password: "p"), for: .commands, wantsMaster: true)
+        #expect(greeting.commands.map(\.name) == ["AUTH", "PING", "ROLE"])
+        for (role, expected) in [("master", true), ("slave", false), ("sentinel", false)] {
+            var one = greeting
+            #expect(one.received(.status("OK")) == .more)
+            #expect(one.received(.status("PONG")) == .more)
+            #expect((one.received(.array([.bulk(ByteBuffer(string: role)), .integer(0)])) == .done) == expected)
+        }
+        var early = greeting
+        #expect(early.received(.array([.bulk(ByteBuffer(string: "master"))])) != .more)
     }
 }

@@ -32,6 +32,18 @@ final class LiveRedis: Sendable {
         try start()
     }
 
+    /// A server that is told by a file, which it may write: a sentinel or a node of a cluster.
+    init(port: Int, configuration: String, _ arguments: [String] = []) throws {
+        folder = FileManager.default.temporaryDirectory.appending(path: "redis-test-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        self.port = port
+        let file = folder.appending(path: "redis.conf")
+        let all = "port \(port)\nbind 127.0.0.1\ndir \(folder.path)\n\(configuration)\n"
+        try all.write(to: file, atomically: true, encoding: .utf8)
+        self.arguments = [file.path] + arguments
+        try start()
+    }
+
     deinit {
         if let running = process.withLockedValue({ $0 }), running.isRunning { Foundation.kill(running.processIdentifier, SIGKILL) }
         // Nothing depends on the folder being gone.
@@ -131,10 +143,14 @@ final class LiveClient: Sendable {
     let states = Events<Bool>()
     let log = Events<String>()
 
-    init(_ endpoint: RedisEndpoint, _ configuration: RedisClientConfiguration = .init()) {
+    convenience init(_ endpoint: RedisEndpoint, _ configuration: RedisClientConfiguration = .init()) {
+        self.init(.server(endpoint), configuration)
+    }
+
+    init(_ deployment: RedisDeployment, _ configuration: RedisClientConfiguration = .init()) {
         let log = log, states = states
         client = RedisClient(
-            endpoint: endpoint, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), configuration: configuration,
+            deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), configuration: configuration,
             logger: Logger(label: "test") { _ in EventLog(events: log) }
         )
         client.onStateChange { states.add($0) }
@@ -142,7 +158,11 @@ final class LiveClient: Sendable {
     }
 
     static func available(_ endpoint: RedisEndpoint, _ configuration: RedisClientConfiguration = .init()) async -> LiveClient {
-        let live = LiveClient(endpoint, configuration)
+        await available(.server(endpoint), configuration)
+    }
+
+    static func available(_ deployment: RedisDeployment, _ configuration: RedisClientConfiguration = .init()) async -> LiveClient {
+        let live = LiveClient(deployment, configuration)
         await live.becomes(true)
         return live
     }
@@ -165,12 +185,34 @@ extension RedisConnectionConfiguration {
     }
 }
 
+extension RedisConnectionConfiguration {
+    /// For tests in which a silence that is none would be a fault: several servers share a machine that may be busy.
+    static var patient: Self {
+        var configuration = Self()
+        configuration.silence = .seconds(3)
+        configuration.probeInterval = .milliseconds(100)
+        configuration.backoffMaximum = .milliseconds(200)
+        return configuration
+    }
+}
+
 extension RedisClientConfiguration {
+    static var patient: Self {
+        var configuration = Self()
+        configuration.connection = .patient
+        return configuration
+    }
+
     static var quick: Self {
         var configuration = Self()
         configuration.connection = .quick
         return configuration
     }
+}
+
+/// Looks until it is so; the suite's time limit is the bound. Between two looks the server has a moment to come nearer to it.
+func until(_ isSo: () async throws -> Bool) async throws {
+    while try await !isSo() { try await Task.sleep(for: .milliseconds(20)) }
 }
 
 /// What a failed call threw.

@@ -15,9 +15,14 @@ final class Recorder: RedisSubscriberDelegate {
 
     let events = Events<Event>()
     let probes = Events<Int64>()
+    /// What each `resubscribed` was about.
+    let told = Events<[String]?>()
 
     func subscriber(_ subscriber: RedisSubscriber, received messages: [RedisMessage]) { events.add(.messages(messages)) }
-    func subscriberResubscribed(_ subscriber: RedisSubscriber) { events.add(.resubscribed) }
+    func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) {
+        events.add(.resubscribed)
+        told.add(channels)
+    }
     func subscriberLost(_ subscriber: RedisSubscriber) { events.add(.lost) }
     func subscriber(_ subscriber: RedisSubscriber, probeTook nanoseconds: Int64) { probes.add(nanoseconds) }
 
@@ -36,9 +41,13 @@ struct LiveSubscriber {
     let subscriber: RedisSubscriber
 
     init(_ endpoint: RedisEndpoint, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
+        try await self.init(.server(endpoint), publisher: publisher, configuration, channels: channels)
+    }
+
+    init(_ deployment: RedisDeployment, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
         self.publisher = publisher
         subscriber = RedisSubscriber(
-            endpoint: endpoint, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: configuration,
+            deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: configuration,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, handler: recorder
         )
         if !channels.isEmpty { _ = await failure { [subscriber] in try await subscriber.subscribe(channels).get() } }
@@ -57,6 +66,12 @@ struct LiveSubscriber {
 }
 
 extension RedisSubscriberConfiguration {
+    static var patient: Self {
+        var configuration = Self()
+        configuration.connection = .patient
+        return configuration
+    }
+
     static var quick: Self {
         var configuration = Self()
         configuration.connection = .quick

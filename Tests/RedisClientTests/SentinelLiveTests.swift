@@ -1,0 +1,121 @@
+import NIOCore
+import Testing
+
+@testable import RedisClient
+
+@Suite("Sentinels, a master and its replicas", .timeLimit(.minutes(5)))
+struct SentinelLiveTests {
+    /// A client and a subscriber of `a`, `b` and `c`.
+    private func live(_ redis: LiveSentinels) async throws -> LiveSubscriber {
+        try await LiveSubscriber(redis.deployment, publisher: await .available(redis.deployment, .patient), .patient, channels: ["a", "b", "c"])
+    }
+
+    /// Both are on the server at that port, and what is published arrives.
+    private func expectOn(_ server: LiveRedis, _ live: LiveSubscriber) async throws {
+        try await until { (try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string) == "\(server.port)" }
+        for channel in ["a", "b", "c"] {
+            #expect(try await live.publisher.send("PUBLISH", .string(channel), "x") == .integer(1))
+            #expect(await live.recorder.batch().map(\.channel) == [ByteBuffer(string: channel)])
+        }
+        #expect(try await live.publisher.send("SET", "k", "v") == .status("OK"))
+    }
+
+    @Test("after the master was killed, client and subscriber are on the promoted replica, and the delegate knows")
+    func killed() async throws {
+        let redis = try await LiveSentinels()
+        let live = try await live(redis)
+        try await expectOn(redis.master, live)
+        await redis.master.kill()
+        await live.recorder.becomes(.lost)
+        await live.recorder.becomes(.resubscribed)
+        try await expectOn(redis.replicas[0], live)
+        #expect(live.subscriber.counters.resubscribes == 2)
+        try await live.shutdown()
+        await redis.kill()
+    }
+
+    @Test("a master that was replaced while it lives is left, although its connections are open")
+    func switched() async throws {
+        let redis = try await LiveSentinels()
+        let live = try await live(redis)
+        let asking = await LiveClient.available(redis.sentinels[0].endpoint)
+        #expect(try await asking.send("SENTINEL", "FAILOVER", "the-master") == .status("OK"))
+        await live.recorder.becomes(.lost)
+        await live.recorder.becomes(.resubscribed)
+        _ = await live.publisher.log.first { $0.contains("another server is the master now") }
+        try await expectOn(redis.replicas[0], live)
+        let old = await LiveClient.available(redis.master.endpoint)
+        #expect(try await old.send("PUBSUB", "NUMSUB", "a").array?.last == .integer(0))
+        try await old.client.shutdown().get()
+        try await asking.client.shutdown().get()
+        try await live.shutdown()
+        await redis.kill()
+    }
+
+    @Test("a master that stands still is left for the promoted replica, also after it has come to again")
+    func stopped() async throws {
+        let redis = try await LiveSentinels(replicas: 2)
+        let live = try await live(redis)
+        redis.master.pause()
+        await live.recorder.becomes(.lost)
+        await live.recorder.becomes(.resubscribed)
+        var port: String?
+        try await until {
+            port = try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string
+            return port != nil
+        }
+        let promoted = try #require(redis.replicas.first { "\($0.port)" == port })
+        redis.master.resume()
+        let old = await LiveClient.available(redis.master.endpoint)
+        try await until { (try? await old.send("ROLE").array?.first?.string) == "slave" }
+        try await expectOn(promoted, live)
+        try await old.client.shutdown().get()
+        try await live.shutdown()
+        await redis.kill()
+    }
+
+    @Test("without any sentinel the connections to the master stay")
+    func alone() async throws {
+        let redis = try await LiveSentinels()
+        let live = try await live(redis)
+        for sentinel in redis.sentinels { await sentinel.kill() }
+        for sentinel in redis.sentinels { _ = await live.publisher.log.first { $0.contains("trying again") && $0.contains(":\(sentinel.port)/") } }
+        try await expectOn(redis.master, live)
+        #expect(live.publisher.client.counters.lost == 0 && live.subscriber.counters.lost == 0)
+        try await live.shutdown()
+        await redis.kill()
+    }
+
+    @Test("sentinels and master may want passwords of their own, and a sentinel that is not there is passed over")
+    func passwords() async throws {
+        let master = try await LiveRedis(["--requirepass", "data"])
+        let sentinel = try LiveSentinels.sentinel(
+            port: try await LiveRedis.freePort(), of: master.port, quorum: 1, "sentinel auth-pass the-master data\nrequirepass watch")
+        let places = "127.0.0.1:\(try await LiveRedis.freePort()),127.0.0.1:\(sentinel.port)"
+        let right = await LiveClient.available(try RedisDeployment(url: "redis+sentinel://:data@\(places)/the-master/2?sentinel_password=watch"), .patient)
+        #expect(try await right.send("CLIENT", "INFO").string?.contains("db=2") == true)
+
+        for (url, reason) in [
+            ("redis+sentinel://:data@\(places)/the-master?sentinel_password=wrong", "WRONGPASS"),
+            ("redis+sentinel://:wrong@\(places)/the-master?sentinel_password=watch", "WRONGPASS"),
+            ("redis+sentinel://:data@\(places)/no-master?sentinel_password=watch", "knows no master named no-master"),
+        ] {
+            let wrong = LiveClient(try RedisDeployment(url: url), .patient)
+            try await until { wrong.client.connectionError?.message.contains(reason) == true }
+            #expect(!wrong.client.isAvailable)
+            try await wrong.client.shutdown().get()
+        }
+        try await right.client.shutdown().get()
+        await sentinel.kill()
+        await master.kill()
+    }
+
+    @Test("a shutdown while no sentinel answers ends")
+    func shutdown() async throws {
+        let deployment = try RedisDeployment(url: "redis+sentinel://127.0.0.1:\(try await LiveRedis.freePort())/m")
+        let live = LiveClient(deployment, .patient)
+        _ = await live.log.first { $0.contains("trying again") }
+        try await live.client.shutdown().get()
+        #expect(await failure { try await live.send("PING") }?.code == .unavailable)
+    }
+}
