@@ -200,10 +200,10 @@ class Postgres(Program):
 
 
 class Redis(Program):
-    def __init__(self, folder, *options):
-        super().__init__("redis", folder)
+    def __init__(self, folder, *options, name="redis"):
+        super().__init__(name, folder)
         self.port = free_port()
-        self.home = os.path.join(folder, "redis")
+        self.home = os.path.join(folder, name)
         os.mkdir(self.home)
         self.start(*options)
 
@@ -262,7 +262,8 @@ class Node(Program):
 class World:
     """A small cluster of a test's own, without a load balancer. Used by `with`; what a failed test leaves behind is printed."""
 
-    def __init__(self, apis=1, edges=1, workers=0, replica=False, settings=None, edge_settings=None):
+    def __init__(self, apis=1, edges=1, workers=0, replica=False, settings=None, edge_settings=None, redis=Redis):
+        self.make_redis = redis
         self.shape = (apis, edges, workers)
         self.with_replica, self.settings, self.edge_settings = replica, settings or {}, edge_settings or {}
         self.programs = []
@@ -281,7 +282,9 @@ class World:
     def _begin(self):
         self.binary = os.environ["CARILLON_BIN"]
         self.postgres = self._keep(Postgres(self.folder))
-        self.redis = self._keep(Redis(self.folder))
+        self.redis = self.make_redis(self.folder)
+        for program in getattr(self.redis, "programs", [self.redis]):
+            self._keep(program)
         self.postgres.sql("CREATE DATABASE carillon")
         hosts = [self.postgres.port]
         self.replica = None
