@@ -23,6 +23,6 @@ public struct EdgeConfiguration: Sendable {
 
     /// A client comes back after this, each a little different.
     static func retryMilliseconds() -> Int { Int.random(in: 500...2500) }
-    static func drainRetryMilliseconds() -> Int { Int.random(in: 1000...5000) }
+    static func drainRetryMilliseconds() -> Int { Int.random(in: 1000...2500) }
     static let evictedRetryMilliseconds = 60_000
 }

@@ -109,6 +109,7 @@ final class ConnectionLoop {
 
     private func setUp(_ handle: borrowing ConnectionHandle, until deadline: Instant) throws(PostgresError) {
         var runs = hooks().map(SessionHookRun.init)
+        runs.insert(SessionHookRun(.noCompilation), at: 0)
         if let timeout = configuration.statementTimeout { runs.insert(SessionHookRun(.statementTimeout(timeout)), at: 0) }
         for run in runs { backlog.append(contentsOf: try run.submissions()) }
         try serve(handle, until: deadline)
@@ -315,6 +316,10 @@ final class ConnectionLoop {
 }
 
 extension SessionHook {
+    /// Short statements that the planner takes for costly would be compiled each time, which takes longer than all else.
+    static let noCompilation = SessionHook(
+        statements: { [(PostgresStatement("SELECT set_config('jit', 'off', false)", prepared: false), [])] }, check: { _ in })
+
     /// Not as a start-up option, which PgBouncer refuses.
     static func statementTimeout(_ timeout: Duration) -> SessionHook {
         let (seconds, attoseconds) = timeout.components

@@ -23,7 +23,7 @@ public struct PostgresConfiguration: Sendable {
     public var preparesStatements = true
     /// The wait before the second attempt to connect. It doubles up to `maximumBackoff`, and each wait is between half and the whole of it.
     public var minimumBackoff: Duration = .milliseconds(50)
-    public var maximumBackoff: Duration = .seconds(2)
+    public var maximumBackoff: Duration = .seconds(1)
 
     public init(url: String) {
         self.url = url

@@ -10,9 +10,9 @@ public struct RedisConnectionConfiguration: Sendable {
     public var silence: TimeAmount = .seconds(3)
     /// How often a sign of life is asked for, and the sentinels or the cluster who serves what. 1 s; keep it below `silence`.
     public var probeInterval: TimeAmount = .seconds(1)
-    /// First and longest wait before connecting again; doubles in between, jittered from half to all of it. 50 ms and 2 s.
+    /// First and longest wait before connecting again; doubles in between, jittered from half to all of it. 50 ms and 1 s.
     public var backoffInitial: TimeAmount = .milliseconds(50)
-    public var backoffMaximum: TimeAmount = .seconds(2)
+    public var backoffMaximum: TimeAmount = .seconds(1)
     /// One reply may take this many bytes; more is a protocol violation. 64 MiB.
     public var maximumReplyBytes = 64 * 1024 * 1024
     /// For `rediss://`: roots of trust, client certificate and so on. Nil: NIOSSL's defaults for a client.

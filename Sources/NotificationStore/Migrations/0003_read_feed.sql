@@ -18,7 +18,8 @@ RETURNS TABLE (
            g.seq, g.kind, g.notification_id, g.state, g.read_at, g.unread, g.unseen,
            g.customer_id, g.customer_unread, g.customer_unseen, g.customer_counts::text, g.customer_counts_before::text, g.type, g.up_to_seq, g.at, n.body
     FROM unnest(p_users, p_epochs, p_after, p_rows) WITH ORDINALITY AS q(user_id, epoch, after, rows, request)
-    CROSS JOIN cluster c
+    -- It is one row, which the planner does not know of a table that was never analysed.
+    CROSS JOIN (SELECT c.epoch FROM cluster c LIMIT 1) c
     LEFT JOIN LATERAL (SELECT * FROM heads h WHERE h.user_id = q.user_id LIMIT 1) h ON true
     LEFT JOIN LATERAL (
         SELECT * FROM changes g
