@@ -100,7 +100,8 @@ let package = Package(
         .target(
             name: "API",
             dependencies: [
-                "Gateway", "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioHTTP1, logging, hummingbird, httpTypes, crypto,
+                "Gateway", "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", "RedisClient", nio, nioHTTP1, logging, hummingbird,
+                httpTypes, crypto,
             ],
             swiftSettings: settings
         ),

@@ -4,6 +4,7 @@ import NIOHTTP1
 import NotificationBus
 import NotificationCore
 import NotificationStore
+import RedisClient
 
 /// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once.
 struct DirectRoute: PlainRoute {
@@ -40,6 +41,8 @@ struct DirectRoute: PlainRoute {
                 bytes.append(decimal: Int64(edges))
                 bytes.append(UInt8(ascii: "}"))
                 promise.succeed(.json(.ok, bytes))
+            case .failure(let error as RedisError) where error.code == .queueFull:
+                promise.fail(Problem.unavailable("Too much is on its way to Redis; send it again in a moment."))
             case .failure:
                 promise.fail(Problem.unavailable("Redis is out of reach, and a direct event is stored nowhere; send it again."))
             }

@@ -47,13 +47,21 @@ final class Idempotency: Sendable {
 
     /// What the request that made this claim first was answered. It is another request's when the bodies differ: 422.
     func replay(_ claim: IdempotencyClaim) async throws(Problem) -> NotifyAnswer {
+        guard let answer = try await self.find(claim) else {
+            throw .unavailable("The answer to this Idempotency-Key has just been forgotten; try again.")
+        }
+        return answer
+    }
+
+    /// The same; nil when no request has made this claim.
+    func find(_ claim: IdempotencyClaim) async throws(Problem) -> NotifyAnswer? {
         let found: IdempotencyStore.Answer?
         do throws(StoreError) {
             found = try await self.store.find(claim)
         } catch {
             throw .unavailable("The database is out of reach; try again with the same Idempotency-Key.")
         }
-        guard let found else { throw .unavailable("The answer to this Idempotency-Key has just been forgotten; try again.") }
+        guard let found else { return nil }
         guard found.digest == claim.digest else {
             throw Problem(.unprocessableEntity, "invalid_body", "This Idempotency-Key was used with another body.")
         }

@@ -27,7 +27,14 @@ struct NotifyRoute: PlainRoute {
     private func accept(_ request: GatewayRequest, _ key: APIKeyStore.Key, _ promise: EventLoopPromise<GatewayResponse>) throws(Problem) {
         let now = Timestamp.now()
         var claim = try Idempotency.claim(request, owner: key, route: "notify")
-        let notify = try self.parse(request.body, now: now)
+        let notify: NotifyRequest
+        do throws(Problem) {
+            notify = try self.parse(request.body, now: now)
+        } catch {
+            guard let claim, error.status == .unprocessableEntity else { throw error }
+            self.replay(claim, or: error, promise)
+            return
+        }
         let body = String(decoding: notify.encodeBody(createdAt: now), as: UTF8.self)
         let template = NewNotification(id: NotificationID.make(now: now), request: notify, body: body, createdAt: now)
         var commands: [InboxCommand] = []
@@ -53,6 +60,20 @@ struct NotifyRoute: PlainRoute {
             switch result {
             case .success(let outcomes): self.answer(planned, outcomes, promise)
             case .failure(let error): promise.fail(error)
+            }
+        }
+    }
+
+    /// What was right when it was carried out may be wrong by now: it expires in the past. Its answer is still its answer.
+    private func replay(_ claim: IdempotencyClaim, or problem: Problem, _ promise: EventLoopPromise<GatewayResponse>) {
+        Task {
+            do throws(Problem) {
+                guard let answer = try await self.idempotency.find(claim) else { throw problem }
+                var response = GatewayResponse.json(.created, answer.encode())
+                response.headers.add(name: "idempotent-replayed", value: "true")
+                promise.succeed(response)
+            } catch {
+                promise.fail(error)
             }
         }
     }

@@ -12,6 +12,8 @@ import Synchronization
 public final class CopyRepair: Sendable {
     /// How far back it reads after Redis was away: as long as commits are remembered.
     private static let reach: Double = 600
+    /// Users that wait for a shard that is away; past it their copies end by themselves.
+    private static let unknownBound = 100_000
 
     private let pool: PostgresPool
     private let reader: InboxReader
@@ -51,8 +53,7 @@ public final class CopyRepair: Sendable {
                 do {
                     let reading = try await tail.read(firstReaches: Self.reach)
                     // What the tail showed a turn ago must have reached its copy by now; what is new may be on its way.
-                    try await self.repair(waiting)
-                    waiting = [:]
+                    waiting = try await self.repair(waiting)
                     for commit in reading.commits {
                         for (user, seq) in zip(commit.users, commit.lastSeqs) { waiting[user] = max(waiting[user] ?? 0, seq) }
                     }
@@ -66,23 +67,30 @@ public final class CopyRepair: Sendable {
         }
     }
 
-    private func repair(_ expected: [UserID: Int64]) async throws {
+    /// Answers those whose shard did not answer.
+    private func repair(_ expected: [UserID: Int64]) async throws -> [UserID: Int64] {
         var behind = 0
+        var unknown: [UserID: Int64] = [:]
         let users = Array(expected)
         var from = 0
         while from < users.count {
             let portion = users[from..<min(from + 1000, users.count)]
             from += 1000
             let positions = try await self.copies.positions(portion.map(\.key)).get()
-            let late = zip(portion, positions).filter { entry, position in
-                guard let position else { return false }
-                return position.seq < entry.value
-            }.map(\.0.key)
+            var late: [UserID] = []
+            for (entry, state) in zip(portion, positions) {
+                switch state {
+                case .at(let position): if position.seq < entry.value { late.append(entry.key) }
+                case .none: break
+                case .unknown: if unknown.count < Self.unknownBound { unknown[entry.key] = entry.value }
+                }
+            }
             if late.isEmpty { continue }
             behind += late.count
             try await self.copies.write(self.reader.heads(of: late)).get()
             self.repairs.add(late.count, ordering: .relaxed)
         }
         self.behind.store(behind, ordering: .relaxed)
+        return unknown
     }
 }

@@ -30,6 +30,8 @@ public final class Edge: SubscriptionListener {
     private let ledger: TicketLedger
     private let logger: Logger
     private let draining = Atomic<Bool>(false)
+    /// Places may have been lost that nobody told of.
+    private let leasesInDoubt = Atomic<Bool>(false)
     private let state = Mutex(State())
 
     public init(
@@ -136,6 +138,8 @@ public final class Edge: SubscriptionListener {
     func takeEarlyEviction(_ id: NotificationID) -> Bool { self.state.withLock { $0.earlyEvictions.removeValue(forKey: id) != nil } }
     func foundConnection(_ id: NotificationID) { self.state.withLock { $0.earlyEvictions[id] = nil } }
 
+    public func controlRestored() { self.leasesInDoubt.store(true, ordering: .relaxed) }
+
     public func resubscribed() {
         for loop in self.loops { loop.eventLoop.execute { loop.reconcile() } }
     }
@@ -145,8 +149,14 @@ public final class Edge: SubscriptionListener {
         loop.eventLoop.execute {
             loop.reconcile(users: users)
             // The shard that holds them now may have forgotten their leases.
-            self.reassertLeases(loop.leases(of: users), of: loop).whenSuccess { surplus in
-                for control in surplus { self.received(control) }
+            self.reassertLeases(loop.leases(of: users), of: loop).whenComplete { result in
+                switch result {
+                case .success(let surplus):
+                    for control in surplus { self.received(control) }
+                case .failure:
+                    // With the next heartbeats.
+                    self.leasesInDoubt.store(true, ordering: .relaxed)
+                }
             }
         }
     }
@@ -194,7 +204,7 @@ public final class Edge: SubscriptionListener {
                 beats += 1
                 // Redis has not heard of this edge for so long that others took its leases for dead; or this process stood still.
                 let now = ContinuousClock.now
-                if forgotten || now - last > .seconds(3) { again = 3 }
+                if self.leasesInDoubt.exchange(false, ordering: .relaxed) || forgotten || now - last > .seconds(3) { again = 3 }
                 last = now
                 // Renewed long before they end.
                 if again > 0 || beats % 1200 == 0, await self.reassertLeases() { again = max(0, again - 1) }

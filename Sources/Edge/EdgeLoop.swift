@@ -214,7 +214,7 @@ final class EdgeLoop: @unchecked Sendable {
             guard let hub = self.hubs[message.user] else { continue }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
-                    self.deliver(direct, message.payload, CollectionOfOne(hub))
+                    self.deliver(direct, message.payload, CollectionOfOne(hub), toAll: false)
                     continue
                 }
                 self.edge.metrics.malformed.add(1, ordering: .relaxed)
@@ -222,7 +222,7 @@ final class EdgeLoop: @unchecked Sendable {
             }
             if let other = envelope.place, other != place {
                 place = other
-                self.edge.identity.advance(to: other)
+                self.edge.identity.advance(heard: other, epoch: envelope.epoch)
             }
             self.received(envelope, message.payload, hub)
         }
@@ -270,17 +270,19 @@ final class EdgeLoop: @unchecked Sendable {
             self.edge.metrics.malformed.add(1, ordering: .relaxed)
             return
         }
-        self.deliver(direct, payload, self.hubs.values)
+        self.deliver(direct, payload, self.hubs.values, toAll: true)
         self.flush()
     }
 
     /// At most once: to those who can take it now. Nothing of it is kept for the others.
-    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>) {
+    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>, toAll: Bool) {
         guard let frame = payload.getSlice(at: payload.readerIndex + direct.frameOffset, length: payload.readableBytes - direct.frameOffset) else { return }
         var written = 0
         var dropped = 0
         for hub in hubs {
-            for connection in hub.connections where connection.filter?.shows(customer: direct.customer) ?? true {
+            // What is for everybody and of no customer is for those as well that asked for one customer's.
+            for connection in hub.connections
+            where toAll && direct.customer == nil || connection.filter?.shows(customer: direct.customer) ?? true {
                 guard connection.phase == .live, connection.takesMore() else {
                     dropped += 1
                     continue
@@ -464,7 +466,7 @@ final class EdgeLoop: @unchecked Sendable {
     private func prepareFilters(_ hub: UserHub, _ answer: FeedAnswer) {
         for connection in hub.connections where connection.filter != nil && (connection.phase == .joining || connection.phase == .behind) {
             let point: StreamPosition? =
-                if connection.phase == .behind { connection.cursor } else if case .after(let point) = connection.resume { point } else { nil }
+                if connection.head == nil { connection.cursor } else if case .after(let point) = connection.resume { point } else { nil }
             guard let point, point.epoch == answer.head.epoch, point.seq < answer.head.seq, let changes = answer.changes else {
                 connection.filter!.start(customers: answer.customers, replayed: [], unreadBefore: nil)
                 continue
@@ -572,7 +574,7 @@ final class EdgeLoop: @unchecked Sendable {
             }
         }
         guard connection.phase != .closed else { return }
-        if connection.phase == .joining, self.now - connection.openedAt.seconds > configuration.joinSeconds {
+        if connection.phase == .joining, connection.head != nil, self.now - connection.openedAt.seconds > configuration.joinSeconds {
             // The database does not answer. The client tries another edge.
             self.edge.metrics.refused.add(1, ordering: .relaxed)
             self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())

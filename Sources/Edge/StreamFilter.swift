@@ -13,6 +13,8 @@ struct StreamFilter {
     var allowed: Set<String>?
     /// The query's `customer_id`.
     var only: String?
+    private let allowedIDs: Set<CustomerID>?
+    private let onlyID: CustomerID?
     /// By customer, "" for none: as of the last change that was shown to this stream.
     private var counts: [String: Counts] = [:]
 
@@ -20,6 +22,8 @@ struct StreamFilter {
         if allowed == nil, only == nil { return nil }
         self.allowed = allowed.map { Set($0) }
         self.only = only
+        self.allowedIDs = allowed.map { Set($0.compactMap { CustomerID($0) }) }
+        self.onlyID = only.flatMap { CustomerID($0) }
     }
 
     /// The counts that this stream is shown: of the whole inbox, or of what its token may see.
@@ -76,8 +80,10 @@ struct StreamFilter {
 
     /// Whether a notification of this customer, or of none, is for this stream.
     func shows(customer: String?) -> Bool {
-        if let allowed, let customer, !allowed.contains(customer) { return false }
-        return self.only.map { $0 == customer } ?? true
+        // By their bytes: two customers may look the same.
+        let customer = customer.flatMap { CustomerID($0) }
+        if let allowedIDs, let customer, !allowedIDs.contains(customer) { return false }
+        return self.onlyID.map { $0 == customer } ?? true
     }
 
     private func isVisible(_ item: StreamItem) -> Bool {

@@ -93,14 +93,23 @@ public final class CountCopies: Sendable {
         }
     }
 
-    /// The positions of these users' copies; nil where there is none.
-    public func positions(_ users: [UserID]) -> EventLoopFuture<[StreamPosition?]> {
+    public enum CopyState: Sendable, Equatable {
+        case at(StreamPosition)
+        /// There is none.
+        case none
+        /// Its shard did not answer.
+        case unknown
+    }
+
+    /// Where these users' copies are.
+    public func positions(_ users: [UserID]) -> EventLoopFuture<[CopyState]> {
         self.redis.pipeline(users.map { RedisCommand("GETRANGE", .string(self.names.counts($0)), 0, 40) }).map { values in
             values.map { value in
+                if value.error != nil { return .unknown }
                 guard let parts = value.string?.split(separator: " ", maxSplits: 2), parts.count >= 2, let epoch = Int64(parts[0]),
                     let seq = Int64(parts[1])
-                else { return nil }
-                return StreamPosition(epoch: epoch, seq: seq)
+                else { return .none }
+                return .at(StreamPosition(epoch: epoch, seq: seq))
             }
         }
     }

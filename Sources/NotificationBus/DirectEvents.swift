@@ -32,9 +32,25 @@ public final class DirectEvents: Sendable {
         self.send(message, channels: [self.names.broadcast])
     }
 
+    /// Bytes and messages on their way at once: others publish, too.
+    private static let portionBytes = 1 << 20
+    private static let portion = 256
+
     private func send(_ message: [UInt8], channels: [String]) -> EventLoopFuture<Int> {
         let bytes = ByteBuffer(bytes: message)
-        return self.redis.pipeline(channels.map { RedisCommand("PUBLISH", .string($0), .bytes(bytes)) }).flatMapThrowing { values in
+        return self.send(bytes, channels[...], by: max(1, min(Self.portion, Self.portionBytes / max(1, message.count))))
+    }
+
+    /// The next portion goes when the one before is answered.
+    private func send(_ bytes: ByteBuffer, _ channels: ArraySlice<String>, by count: Int) -> EventLoopFuture<Int> {
+        let first = self.send(bytes, channels.prefix(count))
+        let rest = channels.dropFirst(count)
+        if rest.isEmpty { return first }
+        return first.flatMap { edges in self.send(bytes, rest, by: count).map { edges + $0 } }
+    }
+
+    private func send(_ bytes: ByteBuffer, _ channels: ArraySlice<String>) -> EventLoopFuture<Int> {
+        self.redis.pipeline(channels.map { RedisCommand("PUBLISH", .string($0), .bytes(bytes)) }).flatMapThrowing { values in
             var edges = 0
             for value in values {
                 if let error = value.error { throw error }

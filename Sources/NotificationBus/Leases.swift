@@ -163,7 +163,8 @@ public final class Leases: Sendable {
                 let pairs = values.dropFirst(2).compactMap(\.string)
                 $0.beats = stride(from: 0, to: pairs.count - 1, by: 2).compactMap { at in Int64(pairs[at + 1]).map { (pairs[at], $0) } }
                 $0.asOf = time
-                $0.lookedAt = now
+                // Not when it was asked: Redis may have stood still in between.
+                $0.lookedAt = .now()
             }
             return values[1].int == 1
         }
@@ -197,8 +198,11 @@ public final class Leases: Sendable {
 
     /// Takes the places of open streams again, after Redis may have forgotten them, or before it would. Answers which of this edge's own
     /// streams are over their user's limit and must go; those of other edges are told.
+    ///
+    /// Fails with ``RedisError`` when Redis, or one of its shards, did not take all of them.
     public func reassert(_ leases: [Lease]) -> EventLoopFuture<[Control]> {
-        self.redis.run(Self.acquire, calls: leases.map { self.call($0, fingerprint: "", mode: .evict) }).map { values in
+        self.redis.run(Self.acquire, calls: leases.map { self.call($0, fingerprint: "", mode: .evict) }).flatMapThrowing { values in
+            if let error = values.lazy.compactMap(\.error).first { throw error }
             var own: [Control] = []
             for (lease, value) in zip(leases, values) {
                 let surplus = Self.surplus(value)
@@ -234,7 +238,7 @@ public final class Leases: Sendable {
             RedisCommand("PUBLISH", .string(self.names.control(edge: $0.edge)), .string(Control.evict(user, connection: $0.connection).text))
         }
         self.redis.pipeline(commands).whenFailure { error in
-            // That edge takes its leases again once it hears from Redis, and finds out then.
+            // That edge takes its leases again once its control channel is back, and finds out then.
             self.logger.debug("an eviction was not told", metadata: ["error": "\(error)"])
         }
     }
@@ -263,10 +267,16 @@ public final class Leases: Sendable {
         }
         self.redis.pipeline(
             leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string("\(self.incarnation)/\($0.connection)")) }
-        ).whenFailure { _ in self.miss(leases) }
+        ).whenComplete { result in
+            switch result {
+            case .success(let values): self.miss(zip(leases, values).filter { $0.1.error != nil }.map(\.0))
+            case .failure: self.miss(leases)
+            }
+        }
     }
 
     private func miss(_ leases: [Lease]) {
+        if leases.isEmpty { return }
         self.state.withLock {
             if $0.missed.count + leases.count <= Self.missedBound { $0.missed.formUnion(leases) }
         }

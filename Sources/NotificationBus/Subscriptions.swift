@@ -9,6 +9,8 @@ public protocol SubscriptionListener: AnyObject, Sendable {
     /// Called on the subscriber's event loop, once per loop and read.
     func received(_ messages: [UserMessage], loop: Int)
     func received(_ control: Control)
+    /// What other nodes told this one in between is lost, evictions among it.
+    func controlRestored()
     /// For every stream of this edge.
     func received(broadcast payload: ByteBuffer)
     /// A new connection is up and everything is subscribed again: what was published in between is lost.
@@ -163,6 +165,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
     }
 
     public func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) {
+        if channels?.contains(self.controlName) ?? true { self.state.withLock { $0.listener }?.controlRestored() }
         guard let channels else {
             self.state.withLock { $0.listener }?.resubscribed()
             return

@@ -6,7 +6,7 @@
 /// frame length (4), offset of the unread count in the frame (4), customer's unread (4) and unseen (4), unread (4), unseen (4), length of the
 /// customer (2, 0xFFFF: none), length of the customers' counts (4, 0xFFFFFFFF: none), their bytes; then the frames, one after the other.
 public struct Envelope: Sendable {
-    public static let version: UInt8 = 1
+    public static let version: UInt8 = 2
 
     public struct Change: Sendable, Equatable {
         public var kind: InboxChange.Kind

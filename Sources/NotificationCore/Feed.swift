@@ -224,7 +224,8 @@ public struct Feed<Item, Reader: Hashable & Sendable> {
             self.serve(reader, result, asked: asked, &actions)
         }
         if self.behind.isEmpty { self.forgetRecent() }
-        self.readIfNeeded(&actions)
+        // What is left of a gap that is larger than a portion waits for no timer.
+        self.readIfNeeded(gapIsDue: result.through < head.seq, &actions)
         self.watchGap(&actions)
     }
 

@@ -8,7 +8,7 @@ enum ApplyChanges {
         """
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
-        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
+        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)
         """)
 
     private enum Op: Int16 {
@@ -30,7 +30,9 @@ enum ApplyChanges {
         var recTypes: [String?] = []
         var recIDs: [String?] = []
         var collapse: [String?] = []
+        // Each once: those of one request follow one another.
         var bodies: [String?] = []
+        var bodyOf: [Int32?] = []
         var created: [Int64?] = []
         var deliver: [Int64?] = []
         var expires: [Int64?] = []
@@ -93,7 +95,8 @@ enum ApplyChanges {
             recTypes.append(new?.recType)
             recIDs.append(new?.recID)
             collapse.append(new?.collapseKey)
-            bodies.append(new?.body)
+            if let body = new?.body, bodies.last != body { bodies.append(body) }
+            bodyOf.append(new == nil ? nil : Int32(bodies.count))
             created.append(new?.createdAt.microseconds)
             deliver.append(new?.deliverAt?.microseconds)
             expires.append(new?.expiresAt?.microseconds)
@@ -106,7 +109,7 @@ enum ApplyChanges {
         return [
             .uuid(UUIDBytes(high: batch.high, low: batch.low)), .bool(again), .textArray(users), .int2Array(ops), .uuidArray(ids), .textArray(types),
             .textArray(events), .int2Array(levels), .int2Array(priorities), .textArray(customers), .textArray(recTypes), .textArray(recIDs),
-            .textArray(collapse), .textArray(bodies), .timestamptzArray(created), .timestamptzArray(deliver), .timestamptzArray(expires),
+            .textArray(collapse), .textArray(bodies), .int4Array(bodyOf), .timestamptzArray(created), .timestamptzArray(deliver), .timestamptzArray(expires),
             .boolArray(inApp), .boolArray(read), .boolArray(seen), .boolArray(archived), .jsonbArray(scopes),
             .int4Array(claimed), .uuidArray(claims.map { UUIDBytes(high: $0.owner.high, low: $0.owner.low) }), .textArray(claims.map(\.route)),
             .textArray(claims.map(\.key)), .byteaArray(claims.map(\.digest)), .textArray(claims.map(\.answer)),

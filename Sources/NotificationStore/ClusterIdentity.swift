@@ -20,7 +20,7 @@ public final class ClusterIdentity: Sendable {
     /// The furthest place in the log that was seen in this epoch.
     var place: LogPosition { self.state.withLock { $0.place } }
 
-    static let observe = PostgresStatement("SELECT epoch, timeline, lsn::text FROM observe_cluster($1::text::pg_lsn, $2, $3)")
+    static let observe = PostgresStatement("SELECT epoch, timeline, lsn::text, $1::text, $3::integer FROM observe_cluster($1::text::pg_lsn, $2, $3)")
 
     /// How far the log is, after a commit on the same connection at least as far as it.
     static let look = PostgresStatement(
@@ -41,28 +41,44 @@ public final class ClusterIdentity: Sendable {
     }
 
     private func check(_ answers: [PostgresRows]) throws(PostgresError) {
-        guard let row = answers.first?.first, let place = LogPosition(timeline: try row.int4(1), lsn: try row.text(2)) else { return }
-        self.advance(epoch: try row.int8(0), to: place)
+        guard let row = answers.first?.first, let place = LogPosition(timeline: try row.int4(1), lsn: try row.text(2)),
+            let asked = LogPosition(timeline: try row.int4(4), lsn: try row.text(3))
+        else { return }
+        let epoch = try row.int8(0)
+        let isJudged = self.state.withLock { state in
+            // More was heard of meanwhile than this server was asked about, and it is on another timeline: whether it has that is not known.
+            if epoch == state.epoch, place.timeline != state.place.timeline, state.place != asked { return false }
+            Self.advance(&state, epoch: epoch, to: place)
+            return true
+        }
+        guard isJudged else {
+            throw PostgresError(
+                code: .unavailable, message: "the server is on another timeline, and more of the old one was heard of while it was asked",
+                hint: "it is asked again with the next connection")
+        }
     }
 
     /// Something was read from the log that was so far in this epoch.
     func advance(epoch: Int64, to place: LogPosition) {
+        self.state.withLock { Self.advance(&$0, epoch: epoch, to: place) }
+    }
+
+    /// Something was heard of that was committed there, in this epoch or a later one. Of another timeline it counts only once a server of that
+    /// timeline was asked for what was seen before.
+    public func advance(heard place: LogPosition, epoch: Int64) {
         self.state.withLock {
-            if epoch > $0.epoch {
-                $0 = State(epoch: epoch, place: place)
-            } else if epoch == $0.epoch {
-                Self.advance(&$0.place, to: place)
-            }
+            guard epoch >= $0.epoch, place.timeline == $0.place.timeline || $0.place.lsn == 0 else { return }
+            if place.lsn > $0.place.lsn { $0.place = place }
         }
     }
 
-    /// Something was heard of that was committed there.
-    public func advance(to place: LogPosition) {
-        self.state.withLock { Self.advance(&$0.place, to: place) }
-    }
-
-    /// A later timeline has what was seen of the earlier one, or there would be a new epoch.
-    private static func advance(_ seen: inout LogPosition, to place: LogPosition) {
-        if place.timeline > seen.timeline || (place.timeline == seen.timeline && place.lsn > seen.lsn) { seen = place }
+    /// A later timeline has what was seen of the earlier one, or there would be a new epoch: the server was asked.
+    private static func advance(_ state: inout State, epoch: Int64, to place: LogPosition) {
+        if epoch > state.epoch {
+            state = State(epoch: epoch, place: place)
+        } else if epoch == state.epoch {
+            let seen = state.place
+            if place.timeline > seen.timeline || (place.timeline == seen.timeline && place.lsn > seen.lsn) { state.place = place }
+        }
     }
 }

@@ -25,10 +25,10 @@ public struct InboxCommand: Sendable {
         self.action = action
     }
 
-    /// What it holds of the writer's queue, in bytes.
+    /// What it holds of the writer's queue, in bytes, without its body.
     var size: Int {
         switch self.action {
-        case .create(let new): 512 + new.body.utf8.count + self.user.value.utf8.count
+        case .create: 512 + self.user.value.utf8.count
         case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: 256 + self.user.value.utf8.count
         }
     }

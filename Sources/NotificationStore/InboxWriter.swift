@@ -83,13 +83,26 @@ public final class InboxWriter: Sendable {
             completion(.success([]))
             return
         }
-        let size = commands.reduce(claim?.answer.utf8.count ?? 0) { $0 + $1.size }
+        let size = Self.size(of: commands) + (claim?.answer.utf8.count ?? 0)
         guard self.shared.reserve(size) else {
             completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
             return
         }
         let lane = commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
         lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
+    }
+
+    /// A body that several commands share is held once.
+    private static func size(of commands: [InboxCommand]) -> Int {
+        var size = 0
+        var last: String?
+        for command in commands {
+            size += command.size
+            guard case .create(let new) = command.action, new.body != last else { continue }
+            size += new.body.utf8.count
+            last = new.body
+        }
+        return size
     }
 
     /// FNV-1a of the user's bytes: the same in every process.
@@ -237,18 +250,37 @@ final class WriterLane: Sendable {
     private func send(_ batch: Batch) {
         let values = ApplyChanges.values(
             batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed)
-        let written = Mutex<PostgresRows?>(nil)
+        let progress = Mutex(Progress.sent)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {
-            case .success(let rows): written.withLock { $0 = rows }
+            case .success(let rows):
+                let hasLooked = progress.withLock { progress in
+                    if case .looked = progress { return true }
+                    progress = .written(rows)
+                    return false
+                }
+                // What it saw was before the commit: nothing is known of the place.
+                if hasLooked { self.committed(batch, rows, place: nil) }
             case .failure(let error): self.failed(batch, error)
             }
         }
-        // In the same write, and answered right after it: before anybody hears of this batch, it is known how far the log was with it.
+        // In the same write, and answered right after it: before anybody hears of this batch, it is known how far the log was with it. It
+        // comes first when it is refused, or when the other has to be sent again (a statement that had to be prepared anew).
         self.connection.execute(ClusterIdentity.look, []) { result in
-            guard let rows = written.withLock({ $0 }) else { return }
-            self.committed(batch, rows, place: Self.place(result))
+            let rows = progress.withLock { progress -> PostgresRows? in
+                if case .written(let rows) = progress { return rows }
+                progress = .looked
+                return nil
+            }
+            if let rows { self.committed(batch, rows, place: Self.place(result)) }
         }
+    }
+
+    /// Of a batch and the look at the log behind it: who is answered second goes on.
+    private enum Progress {
+        case sent
+        case written(PostgresRows)
+        case looked
     }
 
     private static func place(_ result: Result<PostgresRows, PostgresError>) -> LogPosition? {
@@ -257,7 +289,7 @@ final class WriterLane: Sendable {
     }
 
     private func committed(_ batch: Batch, _ rows: PostgresRows, place: LogPosition?) {
-        if let place { self.identity.advance(to: place) }
+        if let place { self.identity.advance(heard: place, epoch: .max) }
         let result: ApplyChanges.Result
         do throws(PostgresError) {
             result = try ApplyChanges.decode(rows, batch.commands, place: place)

@@ -1,3 +1,4 @@
+import Crypto
 import Foundation
 import NotificationCore
 public import PostgresClient
@@ -9,6 +10,9 @@ public struct Migrator: Sendable {
         public let number: Int
         public let name: String
         public let sql: String
+
+        /// SHA-256 of the SQL: a migration is never changed once a database has it.
+        var digest: String { SHA256.hash(data: Array(self.sql.utf8)).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
     }
 
     private let connection: PostgresConnection
@@ -49,20 +53,25 @@ public struct Migrator: Sendable {
     }
 
     private static let appliedBefore = "CR001"
+    private static let appliedOtherwise = "CR002"
 
     /// The lock and the look are in the migration's own transaction. What is there already ends it with an error of its own.
     private func apply(_ migration: Migration) async -> PostgresError? {
         let script = """
             BEGIN;
             SELECT pg_advisory_xact_lock(hashtext('carillon.migrations'));
-            CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+            CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), digest text);
+            ALTER TABLE migrations ADD COLUMN IF NOT EXISTS digest text;
             DO $carillon$ BEGIN
-                IF EXISTS (SELECT FROM migrations WHERE number = \(migration.number)) THEN
+                IF EXISTS (SELECT FROM migrations WHERE number = \(migration.number) AND digest IS DISTINCT FROM '\(migration.digest)') THEN
+                    RAISE EXCEPTION 'the database has it from another version of Carillon, which cannot be brought up to date'
+                        USING ERRCODE = '\(Self.appliedOtherwise)';
+                ELSIF EXISTS (SELECT FROM migrations WHERE number = \(migration.number)) THEN
                     RAISE EXCEPTION 'applied before' USING ERRCODE = '\(Self.appliedBefore)';
                 END IF;
             END $carillon$;
             \(migration.sql)
-            INSERT INTO migrations (number, name) VALUES (\(migration.number), '\(migration.name)');
+            INSERT INTO migrations (number, name, digest) VALUES (\(migration.number), '\(migration.name)', '\(migration.digest)');
             COMMIT;
             """
         do throws(PostgresError) {

@@ -96,6 +96,21 @@ struct RouteTests {
             #expect(many.list("notifications").count == 300)
             #expect(try await send("k 5", large).json == many.json)
 
+            // What was right then may be wrong by now: its answer is still its answer.
+            let past = "{\"user_ids\":[\"past\"],\"title\":\"past\",\"expires_at\":\"2020-01-01T00:00:00Z\"}"
+            #expect(try await send("k 6", past).status == 422)
+            let known = "{\"notifications\":[{\"id\":\"01a1fcc4-07ed-72f9-9d16-5488f6ff8fa7\",\"user_id\":\"past\",\"seq\":null}],\"skipped\":[]}"
+            let remember = PostgresStatement(
+                """
+                INSERT INTO idempotency (owner, route, key, digest, answer, ids, seqs, at)
+                SELECT id, 'notify', 'k 6', sha256(convert_to($1, 'UTF8')), $2, '{01a1fcc4-07ed-72f9-9d16-5488f6ff8fa7}', '{41}', now() FROM apikeys WHERE name = 'test'
+                """)
+            _ = try await api.pool.execute(remember, [.text(past), .text(known)])
+            let again = try await send("k 6", past)
+            #expect(again.status == 201 && again.headers["idempotent-replayed"] == ["true"])
+            #expect(again.list("notifications").map { $0["seq"] } == [.number("41")])
+            #expect(try await send("k 6", past + " ").status == 422)
+
             // A day later the key is new again.
             _ = try await api.pool.execute(PostgresStatement("UPDATE idempotency SET at = at - interval '25 hours'"))
             #expect(try await send("k 1", body).list("notifications").map { $0["seq"] } == [.number("5"), .number("4"), .number("4")])

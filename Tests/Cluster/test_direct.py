@@ -71,6 +71,16 @@ def test_a_wrong_direct_event_is_refused(body):
     problem(send(**body), 422, "invalid_body")
 
 
+def test_the_largest_direct_event_reaches_all_of_its_users():
+    user = new_user()
+    others = [new_user() for _ in range(9999)]
+    with Stream(token(user), EDGES[0]) as stream:
+        stream.expect("ready")
+        answer = send(user_ids=[*others, user], content="x" * 4000, data={"y": "z" * 8000})
+        assert answer.status_code == 200, answer.text
+        assert len(stream.next().data["content"]) == 4000
+
+
 def test_a_user_cannot_send_one():
     problem(call("POST", "/v1/notifications/sse", token(new_user()), json={"user_id": "a", "title": "t"}), 403, "forbidden")
     problem(call("POST", "/v1/notifications/sse", json={"user_id": "a", "title": "t"}), 401, "unauthorized")

@@ -74,7 +74,7 @@ struct EnvelopeTests {
         #expect(Envelope.encode([], epoch: 9, committedAt: Examples.moment, place: Self.place).withUnsafeBytes { Envelope($0) } == nil)
     }
 
-    @Test("another version is not read", arguments: [0, 2, 255] as [UInt8])
+    @Test("another version is not read", arguments: [0, 1, 255] as [UInt8])
     func version(_ version: UInt8) throws {
         var bytes = Envelope.encode(try Self.changes(), epoch: 9, committedAt: Examples.moment, place: Self.place)
         bytes[0] = version

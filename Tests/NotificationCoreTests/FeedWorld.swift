@@ -92,8 +92,8 @@ struct FeedWorld: Hashable {
     private(set) var readers: [Reader] = []
 
     private var head = StreamPosition(epoch: 1, seq: 0)
-    /// The oldest point of this epoch from which there is a replay.
-    private var floor: Int64 = 0
+    /// The oldest point of each epoch from which there is a replay, also for an answer that comes when the epoch is over.
+    private var floors: [Int64: Int64] = [1: 0]
     private var wire: [Message] = []
     private var unreported: Int64?
     private var epochUnnoticed = false
@@ -201,7 +201,7 @@ struct FeedWorld: Hashable {
             case .restore(let lost): self.head.seq = max(0, self.head.seq - lost)
             }
             self.head.epoch += 1
-            self.floor = self.head.seq
+            self.floors[self.head.epoch] = self.head.seq
             self.epochUnnoticed = true
         case .reconcile:
             if !self.epochUnnoticed { self.plan.reconciles -= 1 }
@@ -228,7 +228,7 @@ struct FeedWorld: Hashable {
     }
 
     private func isReplayable(from point: StreamPosition, to head: StreamPosition) -> Bool {
-        point.epoch == head.epoch && point.seq <= head.seq && point.seq >= self.floor && head.seq - point.seq <= self.plan.replayLimit
+        point.epoch == head.epoch && point.seq <= head.seq && point.seq >= self.floors[head.epoch]! && head.seq - point.seq <= self.plan.replayLimit
     }
 
     private static func entries(epoch: Int64, after: Int64, upTo last: Int64) -> [Machine.Entry] {

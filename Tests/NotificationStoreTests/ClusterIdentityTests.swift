@@ -69,6 +69,36 @@ extension Store {
             #expect(try await self.epoch(database) == 2)
         }
 
+        @Test("what is heard of another timeline does not replace what was seen; what is heard of the same one adds to it")
+        func heard() async throws {
+            let node = ClusterIdentity()
+            node.advance(heard: LogPosition(timeline: 1, lsn: 500), epoch: 1)
+            #expect(node.place == LogPosition(timeline: 1, lsn: 500))
+            node.advance(epoch: 1, to: LogPosition(timeline: 1, lsn: 1000))
+            node.advance(heard: LogPosition(timeline: 2, lsn: 2000), epoch: 1)
+            #expect(node.place == LogPosition(timeline: 1, lsn: 1000))
+            node.advance(heard: LogPosition(timeline: 1, lsn: 1100), epoch: 1)
+            #expect(node.place == LogPosition(timeline: 1, lsn: 1100))
+            node.advance(epoch: 2, to: LogPosition(timeline: 1, lsn: 50))
+            node.advance(heard: LogPosition(timeline: 1, lsn: 1200), epoch: 1)
+            #expect(node.place == LogPosition(timeline: 1, lsn: 50))
+        }
+
+        @Test(
+            "a place on an earlier timeline is still there if it lies before every fork since, and only then",
+            arguments: [("0/100", true), ("0/200", true), ("0/201", false), ("0/300", false)] as [(String, Bool)])
+        func forks(seen: String, isThere: Bool) async throws {
+            let database = try await Database.migrated()
+            try await database.withConnection { connection async throws in
+                _ = try await connection.execute(PostgresStatement("INSERT INTO timelines VALUES (2, '0/200'), (3, '0/300')", prepared: false))
+                let ask = PostgresStatement("SELECT has_all_seen(1, 3, '0/400', 1, $1, $2::text::pg_lsn), has_all_seen(1, 4, '0/400', 1, $1, $2::text::pg_lsn)")
+                let row = try await connection.execute(ask, [.int4(1), .text(seen)])[0]
+                #expect(try row.bool(0) == isThere)
+                // Nobody looked when the fourth one began.
+                #expect(try row.bool(1) == false)
+            }
+        }
+
         @Test("a database that knows of fewer epochs than a node gets one above them all")
         func restored() async throws {
             let database = try await Database.migrated()

@@ -9,7 +9,7 @@ private func create(_ user: String) -> String {
     """
     SELECT count(*) FROM apply_changes(gen_random_uuid(), false, ARRAY['\(user)'], ARRAY[1]::smallint[], ARRAY[gen_random_uuid()], ARRAY['T'],
         ARRAY[NULL]::text[], ARRAY[0]::smallint[], ARRAY[0]::smallint[], ARRAY[NULL]::text[], ARRAY[NULL]::text[], ARRAY[NULL]::text[], ARRAY[NULL]::text[],
-        ARRAY['"title":"t"'], ARRAY[now()], ARRAY[NULL]::timestamptz[], ARRAY[NULL]::timestamptz[], ARRAY[true], ARRAY[NULL]::boolean[],
+        ARRAY['"title":"t"'], ARRAY[1], ARRAY[now()], ARRAY[NULL]::timestamptz[], ARRAY[NULL]::timestamptz[], ARRAY[true], ARRAY[NULL]::boolean[],
         ARRAY[NULL]::boolean[], ARRAY[NULL]::boolean[], ARRAY[NULL]::jsonb[], ARRAY[0],
         '{}'::uuid[], '{}'::text[], '{}'::text[], '{}'::bytea[], '{}'::text[])
     """

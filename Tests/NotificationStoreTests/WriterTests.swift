@@ -238,6 +238,44 @@ extension Store {
             }
         }
 
+        @Test("whatever does not fit the connection's bound is refused, and the lane goes on: also when only the look behind the batch does not fit")
+        func connectionBound() async throws {
+            let database = try await Database.migrated()
+            var configuration = database.configuration
+            configuration.maxQueuedBytes = 20_000
+            let writer = InboxWriter(
+                configuration: configuration, settings: .init(), identity: ClusterIdentity(), observer: Recorder(), logger: silent)
+            writer.start()
+            await until { writer.isAvailable }
+            var written = 0
+            var refused = 0
+            for size in stride(from: 15_000, through: 20_000, by: 20) {
+                do throws(StoreError) {
+                    _ = try await writer.write([InboxCommand(user: u, action: .create(notification { $0.body = String(repeating: "x", count: size) }))])
+                    written += 1
+                } catch {
+                    refused += 1
+                }
+            }
+            #expect(written > 10)
+            #expect(refused > 10)
+            await writer.close()
+            #expect(writer.counters.queuedBytes == 0)
+        }
+
+        @Test("a large notification for many users holds its body once")
+        func sharedBody() async throws {
+            let database = try await Database.migrated()
+            try await database.withNode { node async throws in
+                let body = "\"title\":\"\(String(repeating: "y", count: 12_000))\""
+                let outcomes = try await node.writer.write(
+                    (0..<10_000).map { index in InboxCommand(user: user("many-\(index)"), action: .create(notification { $0.body = body })) })
+                #expect(outcomes.allSatisfy { $0.status == .changed })
+                let page = try await node.reader.page(InboxQuery(user: user("many-9999")))
+                #expect(page.items.map { Array($0.body) } == [Array(body.utf8)])
+            }
+        }
+
         @Test("closing answers everything that waits, however much it is")
         func closing() async throws {
             let database = try await Database.migrated()

@@ -190,10 +190,10 @@ BEGIN
         UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn;
         RETURN;
     END IF;
-    IF c.system_id = v_system AND v_timeline > c.timeline THEN
+    IF c.system_id = v_system AND v_timeline = c.timeline + 1 THEN
         -- Where the replay of the promoted server ended; null when it did not begin with one.
         v_fork := pg_last_wal_replay_lsn();
-        IF v_fork >= c.lsn AND (p_epoch < c.epoch OR (p_epoch = c.epoch AND p_seen <= v_fork AND p_timeline <= c.timeline)) THEN
+        IF v_fork >= c.lsn AND has_all_seen(c.epoch, c.timeline, v_fork, p_epoch, p_timeline, p_seen) THEN
             INSERT INTO timelines VALUES (v_timeline, v_fork);
             UPDATE cluster SET timeline = v_timeline, lsn = v_lsn;
             RETURN;

@@ -61,7 +61,7 @@ $$;
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
-    p_bodies text[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
+    p_bodies text[], p_body integer[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
     p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
     p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
@@ -162,7 +162,7 @@ BEGIN
                 n.user_id := v_user; n.id := v_id; n.seq := NULL; n.state_seq := NULL; n.read := false; n.seen := false; n.archived := false;
                 n.read_at := NULL; n.level := p_levels[i]; n.priority := p_priorities[i]; n.type := p_types[i]; n.event := p_events[i];
                 n.customer_id := p_customers[i]; n.rec_type := p_rec_types[i]; n.rec_id := p_rec_ids[i]; n.collapse_key := p_collapse[i];
-                n.created_at := p_created[i]; n.deliver_at := p_deliver[i]; n.expires_at := p_expires[i]; n.body := p_bodies[i];
+                n.created_at := p_created[i]; n.deliver_at := p_deliver[i]; n.expires_at := p_expires[i]; n.body := p_bodies[p_body[i]];
                 IF NOT p_in_app[i] OR n.deliver_at > v_now THEN
                     IF NOT p_in_app[i] THEN n.deliver_at := NULL; END IF;
                     INSERT INTO notifications VALUES (n.*);
