@@ -32,8 +32,6 @@ final class ClusterCore: ClientCore {
     private static let patience = 3
 
     private static let gathering = TimeAmount.milliseconds(5)
-    /// Answers in a row that leave a part of the cluster unserved before another node is asked: it may know better.
-    private static let trust = 3
 
     private let shared: CommandShared
     private let access: RedisEndpoint
@@ -47,8 +45,8 @@ final class ClusterCore: ClientCore {
     private var map = LearnedSlotMap()
     private var hasMap = false
     private var observers: [@Sendable (SlotMap) -> Void] = []
-    private var isRefreshing = false
-    private var unhelpful = 0
+    private var pace = RefreshPace()
+    private var mapPatience = MapPatience()
     private var isChanging = false
     private var isStarted = false
     private var isFinishing = false
@@ -84,6 +82,8 @@ final class ClusterCore: ClientCore {
 
     func shutdown() -> EventLoopFuture<Void> {
         isFinishing = true
+        // Nobody else tells them: a connection that is given up before it is made is no failed attempt.
+        for node in nodes.values { node.settle(.shutDown) }
         observers = []
         shared.isAvailable.store(false, ordering: .releasing)
         shared.isReachable.store(false, ordering: .releasing)
@@ -109,11 +109,20 @@ final class ClusterCore: ClientCore {
         if hasMap { handler(map.current) }
     }
 
-    /// Asks for the map, once at a time.
+    /// Asks for the map, soon if not now.
     func refresh() {
-        guard isStarted, !isFinishing, !isRefreshing else { return }
-        isRefreshing = true
-        watch.ask().assumeIsolated().whenComplete { _ in self.isRefreshing = false }
+        guard isStarted, !isFinishing, pace.wanted() else { return }
+        askForMap()
+    }
+
+    private func askForMap() {
+        watch.ask().assumeIsolated().whenComplete { _ in
+            self.pace.answered()
+            guard !self.isFinishing else { return }
+            self.eventLoop.assumeIsolated().scheduleTask(in: RefreshPace.rest) {
+                if self.pace.rested(), !self.isFinishing { self.askForMap() }
+            }
+        }
     }
 
     func moved(_ slot: HashSlot, to address: RedisAddress) {
@@ -138,11 +147,8 @@ final class ClusterCore: ClientCore {
             node.missed = masters.contains(address) ? 0 : node.missed + 1
             if node.missed > Self.patience { drop(address, node) }
         }
-        unhelpful = shared.isAvailable.load(ordering: .relaxed) ? 0 : unhelpful + 1
-        if outcome.isOutdated || unhelpful >= Self.trust {
-            unhelpful = 0
-            watch.leave()
-        }
+        let isExhausted = mapPatience.answered(isServed: shared.isAvailable.load(ordering: .relaxed), now: eventLoop.now)
+        if outcome.isOutdated || isExhausted { watch.leave() }
     }
 
     /// Slots that move one after the other are told of together.
@@ -288,7 +294,9 @@ final class ClusterCore: ClientCore {
         shared.commands.redirections.add()
         switch redirection {
         case .moved(let slot, let address): moved(slot, to: address)
-        case .down: refresh()
+        case .down:
+            mapPatience.heardDown(now: eventLoop.now)
+            refresh()
         case .ask, .tryAgain: break
         }
         var redirections = redirections

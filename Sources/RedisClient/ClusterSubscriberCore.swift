@@ -102,7 +102,9 @@ final class ClusterSubscriberCore: SubscriberCoreProtocol, ShardConnectionOwner 
             shards[address] = shard
             shard.start()
         }
-        carryOut(placement.mapChanged(map))
+        let (inVain, orders) = placement.mapChanged(map)
+        carryOut(orders)
+        fail(take(inVain), .unavailable)
         for (address, shard) in shards {
             if masters.contains(address) {
                 shard.mapChanged(map)
@@ -204,6 +206,12 @@ final class ClusterSubscriberCore: SubscriberCoreProtocol, ShardConnectionOwner 
     func shard(_ shard: ShardConnection, redirected redirection: Redirection) {
         guard isCurrent(shard) else { return }
         if case .moved(let slot, let address) = redirection { publisher.slotMoved(slot, to: address) } else { publisher.refreshSlots() }
+    }
+
+    func shard(_ shard: ShardConnection, refused channels: [ChannelName]) {
+        guard isCurrent(shard) else { return }
+        fail(take(placement.refused(channels, by: shard.address)), .unavailable)
+        check()
     }
 
     func shard(_ shard: ShardConnection, received message: RedisMessage) {

@@ -10,7 +10,13 @@ protocol EndpointSource: AnyObject {
     /// - Parameter changed: told of every later answer that is known without asking, so that a connection to somewhere else can be ended.
     func start(changed: @escaping (RedisEndpoint) -> Void)
     func next() -> EventLoopFuture<RedisEndpoint>
+    /// What ``next()`` named could not be reached, or did not take the greeting.
+    func attemptFailed()
     func shutdown() -> EventLoopFuture<Void>
+}
+
+extension EndpointSource {
+    func attemptFailed() {}
 }
 
 /// Always the same server.
@@ -45,8 +51,10 @@ final class RotatingSource: EndpointSource {
 
     /// Takes these in place of those it had.
     func replace(_ endpoints: [RedisEndpoint]) {
-        guard !endpoints.isEmpty, Set(endpoints) != Set(self.endpoints) else { return }
-        self.endpoints = endpoints.shuffled()
+        // Each once: a node that is known by several ways would be asked more often than the others.
+        let new = Set(endpoints)
+        guard !new.isEmpty, new != Set(self.endpoints) else { return }
+        self.endpoints = new.shuffled()
     }
 
     var description: String { endpoints.map(\.description).joined(separator: " ") }
@@ -65,6 +73,12 @@ final class RotatingSource: EndpointSource {
 final class SentinelSource: EndpointSource {
     private let deployment: RedisSentinelDeployment
     private let watch: TopologyWatch<RedisAddress>
+    /// Failed attempts since the sentinel that is asked was last changed.
+    private var failures = 0
+
+    /// Attempts that may fail before another sentinel is asked: this one may be the last to hear of the new master. More than one, so that
+    /// the connections to the sentinels last while a failover takes its time, and the news come at once.
+    static let patience = 3
 
     init(_ deployment: RedisSentinelDeployment, configuration: RedisConnectionConfiguration, eventLoop: any EventLoop, logger: Logger) {
         self.deployment = deployment
@@ -86,6 +100,13 @@ final class SentinelSource: EndpointSource {
     func next() -> EventLoopFuture<RedisEndpoint> {
         let access = deployment.access
         return watch.ask().map { access.at($0) }
+    }
+
+    func attemptFailed() {
+        failures += 1
+        guard failures >= Self.patience else { return }
+        failures = 0
+        watch.leave()
     }
 
     func shutdown() -> EventLoopFuture<Void> { watch.shutdown() }

@@ -10,6 +10,7 @@ struct Greeting: Sendable {
 
     let commands: [RedisCommand]
     private let wantsMaster: Bool
+    private let password: String?
     private var answered = 0
 
     init(endpoint: RedisEndpoint, for purpose: ConnectionPurpose, wantsMaster: Bool = false) {
@@ -29,6 +30,7 @@ struct Greeting: Sendable {
         if wantsMaster { commands.append(RedisCommand("ROLE")) }
         self.commands = commands
         self.wantsMaster = wantsMaster
+        password = endpoint.password
     }
 
     private var pings: Int { wantsMaster ? commands.count - 1 : commands.count }
@@ -36,7 +38,7 @@ struct Greeting: Sendable {
     mutating func received(_ reply: RedisValue) -> Progress {
         answered += 1
         switch reply {
-        case .error(let error): return .failed(error)
+        case .error(let error): return .failed(withoutPassword(error))
         case .status("PONG") where answered == pings: return wantsMaster ? .more : .done
         case .status("OK") where answered < pings: return .more
         case .array(let role) where answered > pings:
@@ -46,5 +48,12 @@ struct Greeting: Sendable {
             return .done
         case .status, .null, .integer, .bulk, .array: return .failed(.violation("an unexpected answer to the greeting"))
         }
+    }
+
+    /// Errors end up in logs, and a server that does not know AUTH repeats what it was told, long words cut off.
+    private func withoutPassword(_ error: RedisError) -> RedisError {
+        guard let start = password?.utf8.prefix(16), !start.isEmpty, error.message.utf8.contains(start) else { return error }
+        let code = error.serverCode.flatMap { $0.utf8.contains(start) ? nil : $0 } ?? "ERR"
+        return RedisError(code: error.code, message: "\(code) (the server's words repeat the password and are left out; check user and password)")
     }
 }

@@ -8,6 +8,8 @@ protocol ShardConnectionOwner: AnyObject {
     func shard(_ shard: ShardConnection, confirmed channel: ChannelName)
     func shard(_ shard: ShardConnection, revoked channel: ChannelName)
     func shard(_ shard: ShardConnection, redirected redirection: Redirection)
+    /// They are asked for again in time; nobody says where else they could be.
+    func shard(_ shard: ShardConnection, refused channels: [ChannelName])
     func shard(_ shard: ShardConnection, received message: RedisMessage)
     func shard(_ shard: ShardConnection, probeTook nanoseconds: Int64)
     func shardReadComplete(_ shard: ShardConnection)
@@ -156,7 +158,10 @@ final class ShardConnection: SupervisorClient {
     private func refused(_ error: RedisError) throws(RedisError) {
         // An ACL's refusal, for one: nothing on this connection can be relied upon.
         guard let redirection = Redirection(error, from: address) else { throw error }
-        if case .moved(let slot, _) = redirection { _ = try ledger.refused(slot: slot) } else { _ = try ledger.refused(slot: nil) }
+        switch redirection {
+        case .moved(let slot, _): _ = try ledger.refused(slot: slot)
+        case .ask, .tryAgain, .down: owner?.shard(self, refused: try ledger.refused(slot: nil))
+        }
         owner?.shard(self, redirected: redirection)
         if ledger.hasCommands { sayLater() }
         // A new map takes away what belongs elsewhere; until then, and where there is none, it is asked for again here.

@@ -26,6 +26,8 @@ struct SlotMap: Sendable, Equatable {
             guard !ranges.isEmpty else {
                 return .failure(RedisError(code: .unavailable, message: "the node at \(asked) knows of no slots; check that it belongs to the cluster"))
             }
+            // More ranges than slots overlap; it also bounds the masters, which are numbered.
+            guard ranges.count <= HashSlot.count else { return .failure(.violation("an answer that is no map of slots")) }
             var map = SlotMap()
             for range in ranges {
                 guard let parts = range.array, parts.count >= 3, let first = parts[0].int, let last = parts[1].int, first >= 0, first <= last,

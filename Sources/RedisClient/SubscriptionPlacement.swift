@@ -76,7 +76,10 @@ struct SubscriptionPlacement: Sendable {
         guard !open.isEmpty else { return (.confirmed, orders) }
         waiting[waiter] = open
         // It minds the others, too: they may be lost before it is done.
-        for name in names.subtracting(open) { entries[name]?.waiters.append(waiter) }
+        for name in names.subtracting(open) {
+            entries[name]?.waiters.removeAll { waiting[$0] == nil }
+            entries[name]?.waiters.append(waiter)
+        }
         if isServed { return (.waiting, orders) }
         fail(waiter)
         return (.disconnected, orders)
@@ -103,23 +106,25 @@ struct SubscriptionPlacement: Sendable {
         return (cancelled, orders)
     }
 
-    /// Channels of slots that have another master now move there.
-    mutating func mapChanged(_ new: SlotMap) -> [Order] {
+    /// Channels of slots that have another master now move there. Returns the waiters that wait in vain, for a slot that nobody serves.
+    mutating func mapChanged(_ new: SlotMap) -> ([Waiter], [Order]) {
         let old = map
         map = new
         masters = new.masters
         isMapComplete = new.isComplete
         var orders: [Order] = []
+        var unserved: Set<ChannelName> = []
         for (slot, names) in bySlot {
             let (from, to) = (old.owner(of: slot), new.owner(of: slot))
             guard from != to else { continue }
+            if to == nil { unserved.formUnion(names) }
             for name in names {
                 lost(name)
                 if let from { orders.append(Order(isWanted: false, channel: name, slot: slot, master: from)) }
                 if let to { orders.append(Order(isWanted: true, channel: name, slot: slot, master: to)) }
             }
         }
-        return orders
+        return (fail(waiters { unserved.contains($0) }), orders)
     }
 
     mutating func connected(_ master: RedisAddress) {
@@ -133,9 +138,13 @@ struct SubscriptionPlacement: Sendable {
                 for name in names { lost(name) }
             }
         }
-        let inVain = waiting.filter { $0.value.contains { name in entries[name].map { map.owner(of: $0.slot) == master } == true } }.keys.sorted()
-        for waiter in inVain { fail(waiter) }
-        return inVain
+        return fail(waiters { name in entries[name].map { map.owner(of: $0.slot) == master } == true })
+    }
+
+    /// That master does not serve them at the moment, and is asked again in time. Returns the waiters whose confirmation may be long in coming.
+    mutating func refused(_ names: [ChannelName], by master: RedisAddress) -> [Waiter] {
+        let concerned = Set(names.filter { name in entries[name].map { map.owner(of: $0.slot) == master } == true })
+        return fail(waiters { concerned.contains($0) })
     }
 
     /// Returns the waiters whose channels are now all confirmed.
@@ -180,6 +189,16 @@ struct SubscriptionPlacement: Sendable {
         for waiter in entry.waiters { waiting[waiter]?.insert(name) }
         entries[name] = entry
         markMissing(name)
+    }
+
+    /// Those who wait for such a channel.
+    private func waiters(for isConcerned: (ChannelName) -> Bool) -> [Waiter] {
+        waiting.filter { $0.value.contains(where: isConcerned) }.keys.sorted()
+    }
+
+    private mutating func fail(_ waiters: [Waiter]) -> [Waiter] {
+        for waiter in waiters { fail(waiter) }
+        return waiters
     }
 
     /// The channels that it waited for stay wanted, and whoever asked believes in none of them.

@@ -84,6 +84,7 @@ final class Supervisor: ConnectionUser {
         case .retry(let delay):
             counters.connectFailures.add()
             schedule(after: delay, reason: reason)
+            if endpoint != nil { source.attemptFailed() }
             client.attemptFailed(reason)
         case .announceLostAndRetry(let delay):
             counters.lost.add()
@@ -141,7 +142,7 @@ final class Supervisor: ConnectionUser {
 
     /// The source names this server now, whatever is connected.
     private func changed(_ new: RedisEndpoint) {
-        guard let endpoint, endpoint != new else { return }
+        guard endpoint != new else { return }
         if let connection {
             connection.end(
                 RedisError(code: .connectionLost, message: "another server is the master now; what was in flight may or may not have been done")

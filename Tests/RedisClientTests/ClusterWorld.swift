@@ -27,6 +27,7 @@ struct ClusterWorld {
         case subscribed(ChannelName)
         case unsubscribed(ChannelName)
         case moved(HashSlot, RedisAddress)
+        case down
     }
 
     /// A connection, as the server has it.
@@ -46,6 +47,8 @@ struct ClusterWorld {
     var oldMaps: [SlotMap] = []
     var hints: [(HashSlot, RedisAddress)] = []
     var sessions: [RedisAddress: Session] = [:]
+    /// Nodes that say CLUSTERDOWN now and then.
+    var isUncertain = true
 
     var placement = SubscriptionPlacement(maximumChannels: 100)
     var ledgers: [RedisAddress: ShardLedger]
@@ -90,6 +93,7 @@ struct ClusterWorld {
     /// The network mends, the map is known, and all that is on its way arrives.
     mutating func settle() {
         hints = []
+        isUncertain = false
         for place in Self.places { connect(place) }
         learn(map)
         var rounds = 0
@@ -182,7 +186,9 @@ struct ClusterWorld {
 
     private mutating func learn(_ map: SlotMap) {
         known = map
-        carryOut(placement.mapChanged(map))
+        let (inVain, orders) = placement.mapChanged(map)
+        carryOut(orders)
+        for waiter in inVain { failed(waiting.removeValue(forKey: waiter) ?? []) }
     }
 
     private mutating func hint() {
@@ -217,6 +223,9 @@ struct ClusterWorld {
             case .moved(let slot, let elsewhere):
                 _ = try ledgers[place]?.refused(slot: slot)
                 hints.append((slot, elsewhere))
+            case .down:
+                let names = try ledgers[place]?.refused(slot: nil) ?? []
+                for waiter in placement.refused(names, by: place) { failed(waiting.removeValue(forKey: waiter) ?? []) }
             }
         } catch {
             // Once in some thousand worlds: a refusal was taken for another command's. A new connection sets it right.
@@ -256,6 +265,10 @@ struct ClusterWorld {
     private mutating func serve(_ place: RedisAddress) {
         guard let command = sessions[place]?.asked.first else { return }
         sessions[place]?.asked.removeFirst()
+        if isUncertain, random.below(12) == 0 {
+            sessions[place]?.replies.append(.down)
+            return
+        }
         guard owner(command.slot) == place else {
             let there = owner(command.slot)
             sessions[place]?.replies.append(.moved(command.slot, there))

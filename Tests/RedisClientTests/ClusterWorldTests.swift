@@ -1,3 +1,4 @@
+import NIOCore
 import Testing
 
 @testable import RedisClient
@@ -125,7 +126,7 @@ struct SubscriptionPlacementTests {
         let answer1 = placement.subscribe(["a"], waiter: 1)
         #expect(answer1.0 == .disconnected)
         let answer6 = placement.mapChanged(Self.whole())
-        #expect(answer6.map(\.channel) == [ChannelName("a")])
+        #expect(answer6.1.map(\.channel) == [ChannelName("a")])
         let (outcome, orders) = placement.subscribe(["b"], waiter: 2)
         #expect(outcome == .disconnected && orders.map(\.channel) == [ChannelName("b")])
         placement.connected(Self.place)
@@ -173,8 +174,62 @@ struct SubscriptionPlacementTests {
         let other = RedisAddress(host: "h", port: 2)
         map.assign(HashSlot(key: "a"), to: other)
         let answer7 = placement.mapChanged(map)
-        #expect(answer7.map(\.master) == [Self.place, other])
+        #expect(answer7.1.map(\.master) == [Self.place, other])
         #expect(placement.confirmed(ChannelName("a"), by: Self.place) == [])
         #expect(placement.confirmed(ChannelName("a"), by: other) == [1])
+    }
+
+    @Test("who waits for a channel that its master refuses, or that nobody serves any more, waits in vain, and the channel is told of in time")
+    func inVain() throws {
+        for isRefused in [true, false] {
+            var placement = SubscriptionPlacement(maximumChannels: 10)
+            _ = placement.mapChanged(Self.whole())
+            placement.connected(Self.place)
+            _ = placement.subscribe(["a", "b"], waiter: 1)
+            _ = placement.subscribe(["b"], waiter: 2)
+            // Minds `b`, should that be lost before it is done.
+            _ = placement.confirmed(ChannelName("b"), by: Self.place)
+            _ = placement.subscribe(["b", "c"], waiter: 3)
+            let failed: [SubscriptionLedger.Waiter]
+            if isRefused {
+                let elsewhere = placement.refused([ChannelName("a")], by: RedisAddress(host: "h", port: 2))
+                #expect(elsewhere == [])
+                failed = placement.refused([ChannelName("a"), ChannelName("unknown")], by: Self.place)
+            } else {
+                let slot = Int64(HashSlot(key: "a").number)
+                let node: RedisValue = .array([.bulk(ByteBuffer(string: "h")), .integer(1)])
+                let ranges: [RedisValue] = [.array([.integer(0), .integer(slot - 1), node]), .array([.integer(slot + 1), .integer(16383), node])]
+                failed = placement.mapChanged(try SlotMap.read(.array(ranges), asked: Self.place).get()).0
+                _ = placement.mapChanged(Self.whole())
+            }
+            #expect(failed == [1])
+            #expect(!placement.isWhole)
+            let answer11 = placement.confirmed(ChannelName("c"), by: Self.place)
+            #expect(answer11 == [3])
+            let answer12 = placement.confirmed(ChannelName("a"), by: Self.place)
+            #expect(answer12 == [])
+            #expect(placement.isWhole)
+            let told = placement.takeToTell()
+            #expect(told.channels == ["a"])
+        }
+    }
+
+    @Test("those who have stopped waiting are not kept in mind")
+    func forgotten() {
+        var placement = SubscriptionPlacement(maximumChannels: 10)
+        placement.connected(Self.place)
+        _ = placement.mapChanged(Self.whole())
+        _ = placement.subscribe(["busy"], waiter: 1)
+        _ = placement.confirmed(ChannelName("busy"), by: Self.place)
+        var lines: [Int] = []
+        for waiter in UInt64(2)...20 {
+            _ = placement.subscribe(["busy", "new"], waiter: waiter)
+            _ = placement.confirmed(ChannelName("new"), by: Self.place)
+            _ = placement.unsubscribe(["new"])
+            var everything = ""
+            dump(Mirror(reflecting: placement).descendant("entries"), to: &everything)
+            lines.append(everything.split(separator: "\n").count)
+        }
+        #expect(Set(lines).count == 1)
     }
 }

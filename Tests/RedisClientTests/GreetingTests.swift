@@ -18,7 +18,7 @@ struct GreetingTests {
 
     @Test("only OK to everything and PONG at last let the connection be used")
     func progress() throws {
-        let greeting = Greeting(endpoint: try RedisEndpoint(url: "redis://:p@h/2"), for: .commands)
+        let greeting = Greeting(endpoint: try RedisEndpoint(url: "redis://:secret@h/2"), for: .commands)
         var good = greeting
         #expect(good.received(.status("OK")) == .more)
         #expect(good.received(.status("OK")) == .more)
@@ -48,5 +48,22 @@ struct GreetingTests {
         }
         var early = greeting
         #expect(early.received(.array([.bulk(ByteBuffer(string: "master"))])) != .more)
+    }
+
+    @Test(
+        "an error that repeats the password does not become the reason",
+        arguments: [
+            ("s3cret", "ERR unknown command 'AUTH', with args beginning with: 's3cret' ", "ERR"), ("s3cret", "WRONGPASS s3cret is wrong", "WRONGPASS"),
+            ("WRONG", "WRONGPASS no", "ERR"), (String(repeating: "long", count: 50), "ERR unknown command 'AUTH', with args beginning with: 'longlonglonglonglon", "ERR"),
+        ]
+    )
+    func secrecy(password: String, message: String, code: String) {
+        var greeting = Greeting(endpoint: RedisEndpoint(host: "h", password: password), for: .watch)
+        guard case .failed(let error) = greeting.received(.error(RedisError(code: .server, message: message))) else {
+            Issue.record("an error that fails nothing")
+            return
+        }
+        #expect(error.serverCode == code && error.code == .server)
+        #expect(!error.message.contains(password.prefix(16)) && error.message.contains("check user and password"))
     }
 }

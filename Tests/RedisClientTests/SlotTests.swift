@@ -81,6 +81,7 @@ struct SlotMapTests {
         for reply: RedisValue in [
             .null, .integer(1), .array([.integer(1)]), .array([Self.range(0, 16384, Self.node("h", 1))]), .array([Self.range(5, 4, Self.node("h", 1))]),
             .array([Self.range(-1, 4, Self.node("h", 1))]), .array([Self.range(0, 4)]), .array([Self.range(0, 4, Self.node("h", 0))]),
+            .array((0...HashSlot.count).map { Self.range(0, 0, Self.node("h\($0)", 1)) }),
         ] {
             guard case .failure(let error) = SlotMap.read(reply, asked: Self.a) else {
                 Issue.record("taken for a map: \(reply)")
