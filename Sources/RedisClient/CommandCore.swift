@@ -47,6 +47,8 @@ final class CommandCore: ClientCore, SupervisorClient {
     private var supervisor: Supervisor?
     private var isFinishing = false
     private var sawReadOnly = false
+    private let asksRole: Bool
+    private var probesRole = false
     /// Told of each attempt to connect that failed.
     var attemptFailed: ((RedisError) -> Void)?
 
@@ -56,6 +58,10 @@ final class CommandCore: ClientCore, SupervisorClient {
         self.shared = shared
         self.eventLoop = eventLoop
         queue = CommandQueue(admission: shared.admission)
+        switch source.role {
+        case .any: asksRole = false
+        case .writable, .master: asksRole = true
+        }
         supervisor = Supervisor(
             source: source, configuration: configuration.connection, purpose: .commands, eventLoop: eventLoop, counters: shared.connection,
             logger: logger, client: self
@@ -126,6 +132,7 @@ final class CommandCore: ClientCore, SupervisorClient {
     func up(_ connection: Connection) {
         self.connection = connection
         sawReadOnly = false
+        probesRole = asksRole
         tell(true)
     }
 
@@ -134,6 +141,13 @@ final class CommandCore: ClientCore, SupervisorClient {
         note(value)
         switch try queue.received(value) {
         case .nothing: break
+        case .probe(let value):
+            if value.error != nil {
+                probesRole = false
+            } else if value.array?.first?.string == "slave" {
+                // Nobody has written since it became one.
+                sawReadOnly = true
+            }
         case .single(let promise, .error(let error)): promise.fail(error)
         case .single(let promise, let value): promise.succeed(value)
         case .group(let promise, let values): promise.succeed(values)
@@ -153,7 +167,8 @@ final class CommandCore: ClientCore, SupervisorClient {
 
     func probe(_ connection: Connection) {
         queue.appendProbe()
-        connection.write(RedisCommand("PING").encode)
+        // Where ROLE is not allowed, PING is a sign of life, too.
+        connection.write(RedisCommand(probesRole ? "ROLE" : "PING").encode)
     }
 
     func attemptFailed(_ reason: RedisError) {

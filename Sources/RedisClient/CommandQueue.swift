@@ -36,6 +36,7 @@ struct CommandQueue {
     /// What to tell whom, after the queue is in order again: callbacks send more commands.
     enum Delivery {
         case nothing
+        case probe(RedisValue)
         case single(EventLoopPromise<RedisValue>, RedisValue)
         case group(EventLoopPromise<[RedisValue]>, [RedisValue])
     }
@@ -45,7 +46,7 @@ struct CommandQueue {
         switch head {
         case .probe:
             entries.removeFirst()
-            return .nothing
+            return .probe(value)
         case .single(let promise, let bytes):
             entries.removeFirst()
             admission.release(commands: 1, bytes: bytes)

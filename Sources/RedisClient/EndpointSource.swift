@@ -5,8 +5,8 @@ internal import NIOCore
 protocol EndpointSource: AnyObject {
     /// For logs, when nothing better is known.
     var description: String { get }
-    /// Whether only a master will do: the greeting asks for its role.
-    var wantsMaster: Bool { get }
+    /// What the greeting asks of the server's role.
+    var role: Greeting.Role { get }
     /// - Parameter changed: told of every later answer that is known without asking, so that a connection to somewhere else can be ended.
     func start(changed: @escaping (RedisEndpoint) -> Void)
     func next() -> EventLoopFuture<RedisEndpoint>
@@ -23,14 +23,15 @@ extension EndpointSource {
 final class FixedSource: EndpointSource {
     private let endpoint: RedisEndpoint
     private let eventLoop: any EventLoop
+    let role: Greeting.Role
 
-    init(_ endpoint: RedisEndpoint, eventLoop: any EventLoop) {
+    init(_ endpoint: RedisEndpoint, eventLoop: any EventLoop, role: Greeting.Role = .any) {
         self.endpoint = endpoint
         self.eventLoop = eventLoop
+        self.role = role
     }
 
     var description: String { endpoint.description }
-    var wantsMaster: Bool { false }
     func start(changed: @escaping (RedisEndpoint) -> Void) {}
     func next() -> EventLoopFuture<RedisEndpoint> { eventLoop.makeSucceededFuture(endpoint) }
     func shutdown() -> EventLoopFuture<Void> { eventLoop.makeSucceededVoidFuture() }
@@ -58,7 +59,7 @@ final class RotatingSource: EndpointSource {
     }
 
     var description: String { endpoints.map(\.description).joined(separator: " ") }
-    var wantsMaster: Bool { false }
+    var role: Greeting.Role { .any }
     func start(changed: @escaping (RedisEndpoint) -> Void) {}
 
     func next() -> EventLoopFuture<RedisEndpoint> {
@@ -90,7 +91,7 @@ final class SentinelSource: EndpointSource {
     }
 
     var description: String { deployment.description }
-    var wantsMaster: Bool { true }
+    var role: Greeting.Role { .master }
 
     func start(changed: @escaping (RedisEndpoint) -> Void) {
         let access = deployment.access

@@ -1,6 +1,7 @@
 /// What is said first on every connection: AUTH and SELECT where the endpoint names a user or a database, then PING. Only PONG lets anybody
 /// use the connection, since a server that still loads its data, or a replica without its primary, refuses the PING. Where only a master
-/// will do, ROLE is the last word: what a sentinel says of a server, the server itself may not know yet.
+/// will do, ROLE is the last word: what a sentinel says of a server, the server itself may not know yet, and a replica answers PING but takes
+/// no writes.
 struct Greeting: Sendable {
     enum Progress: Sendable, Equatable {
         case more
@@ -8,12 +9,19 @@ struct Greeting: Sendable {
         case failed(RedisError)
     }
 
+    enum Role: Sendable {
+        case any
+        /// No replica, as far as this user may ask.
+        case writable
+        case master
+    }
+
     let commands: [RedisCommand]
-    private let wantsMaster: Bool
+    private let role: Role
     private let password: String?
     private var answered = 0
 
-    init(endpoint: RedisEndpoint, for purpose: ConnectionPurpose, wantsMaster: Bool = false) {
+    init(endpoint: RedisEndpoint, for purpose: ConnectionPurpose, role: Role = .any) {
         var commands: [RedisCommand] = []
         if let password = endpoint.password {
             if let username = endpoint.username {
@@ -27,23 +35,25 @@ struct Greeting: Sendable {
             commands.append(RedisCommand("SELECT", .integer(Int64(endpoint.database))))
         }
         commands.append(RedisCommand("PING"))
-        if wantsMaster { commands.append(RedisCommand("ROLE")) }
+        if role != .any { commands.append(RedisCommand("ROLE")) }
         self.commands = commands
-        self.wantsMaster = wantsMaster
+        self.role = role
         password = endpoint.password
     }
 
-    private var pings: Int { wantsMaster ? commands.count - 1 : commands.count }
+    private var pings: Int { role == .any ? commands.count : commands.count - 1 }
 
     mutating func received(_ reply: RedisValue) -> Progress {
         answered += 1
         switch reply {
+        // An ACL need not allow ROLE; a replica is then known by its first READONLY.
+        case .error where answered > pings && role == .writable: return .done
         case .error(let error): return .failed(withoutPassword(error))
-        case .status("PONG") where answered == pings: return wantsMaster ? .more : .done
+        case .status("PONG") where answered == pings: return role == .any ? .done : .more
         case .status("OK") where answered < pings: return .more
         case .array(let role) where answered > pings:
             guard role.first?.string == "master" else {
-                return .failed(RedisError(code: .unavailable, message: "the server is not a master (yet, or any more); the sentinels are asked again"))
+                return .failed(RedisError(code: .unavailable, message: "the server is not a master (yet, or any more)"))
             }
             return .done
         case .status, .null, .integer, .bulk, .array: return .failed(.violation("an unexpected answer to the greeting"))

@@ -39,7 +39,7 @@ public final class RedisClient: Sendable {
         let source: any EndpointSource
         switch deployment {
         case .server(let endpoint):
-            source = FixedSource(endpoint, eventLoop: eventLoop)
+            source = FixedSource(endpoint, eventLoop: eventLoop, role: configuration.acceptsReplica ? .any : .writable)
         case .sentinel(let sentinel):
             source = SentinelSource(sentinel, configuration: configuration.connection, eventLoop: eventLoop, logger: logger)
         case .cluster(let cluster):

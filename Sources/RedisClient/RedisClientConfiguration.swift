@@ -27,6 +27,8 @@ public struct RedisClientConfiguration: Sendable {
     public var maximumCommandsInFlight = 100_000
     /// Encoded bytes (slightly overestimated) of the commands that await their replies. 64 MiB.
     public var maximumBytesInFlight = 64 * 1024 * 1024
+    /// Whether one server (not a Sentinel's, not a cluster's) may be a read-only replica. False: such a one is not available.
+    public var acceptsReplica = false
 
     public init() {}
 }

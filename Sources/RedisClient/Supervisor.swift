@@ -132,7 +132,7 @@ final class Supervisor: ConnectionUser {
             switch result {
             case .success(let bound):
                 self.connection = bound.value
-                bound.value.begin(Greeting(endpoint: endpoint, for: self.connector.purpose, wantsMaster: self.source.wantsMaster), user: self)
+                bound.value.begin(Greeting(endpoint: endpoint, for: self.connector.purpose, role: self.source.role), user: self)
                 if case .stopping = self.lifecycle.state { bound.value.end(.shutDown) }
             case .failure(let error):
                 self.ended(RedisError(connecting: error))

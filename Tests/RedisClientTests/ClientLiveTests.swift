@@ -159,19 +159,23 @@ struct ClientLiveTests {
         await redis.kill()
     }
 
-    @Test("a server that has become a replica is left, and counted")
-    func readOnly() async throws {
+    @Test("a server that has become a replica is left, counted, and taken again when it is a master", arguments: [true, false])
+    func readOnly(writes: Bool) async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
-        _ = try await live.send("REPLICAOF", "127.0.0.1", "1")
-        let values = try await live.client.pipeline([RedisCommand("SET", "a", "b"), RedisCommand("GET", "a")]).get()
-        #expect(values.first?.error?.serverCode == "READONLY")
+        let operating = await LiveClient.available(redis.endpoint, .admin)
+        let live = await LiveClient.available(redis.endpoint, .quick)
+        _ = try await operating.send("REPLICAOF", "127.0.0.1", "1")
+        // Also when nobody writes: it is asked for its role.
+        if writes { #expect(await failure { try await live.send("SET", "a", "b") } != nil) }
         await live.becomes(false)
+        // It is called again, and refused, for as long as it is one.
+        try await until { live.client.counters.connectFailures >= 2 }
+        #expect(!live.client.isAvailable)
+        _ = try await operating.send("REPLICAOF", "NO", "ONE")
         await live.becomes(true)
-        #expect(live.client.counters.readOnlyReplies == 1)
-        _ = try await live.send("REPLICAOF", "NO", "ONE")
         #expect(try await live.send("SET", "a", "b") == .status("OK"))
         try await live.client.shutdown().get()
+        try await operating.client.shutdown().get()
         await redis.kill()
     }
 

@@ -38,7 +38,7 @@ struct GreetingTests {
 
     @Test("where only a master will do, the server must say that it is one")
     func role() throws {
-        let greeting = Greeting(endpoint: RedisEndpoint(host: "h", password: "p"), for: .commands, wantsMaster: true)
+        let greeting = Greeting(endpoint: RedisEndpoint(host: "h", password: "p"), for: .commands, role: .master)
         #expect(greeting.commands.map(\.name) == ["AUTH", "PING", "ROLE"])
         for (role, expected) in [("master", true), ("slave", false), ("sentinel", false)] {
             var one = greeting
@@ -48,6 +48,23 @@ struct GreetingTests {
         }
         var early = greeting
         #expect(early.received(.array([.bulk(ByteBuffer(string: "master"))])) != .more)
+    }
+
+    @Test("a replica is refused where writes are wanted, and a user that may not ask is let in")
+    func writable() throws {
+        let greeting = Greeting(endpoint: RedisEndpoint(host: "h"), for: .commands, role: .writable)
+        #expect(greeting.commands.map(\.name) == ["PING", "ROLE"])
+        let answers: [(RedisValue, Bool)] = [
+            (.array([.bulk(ByteBuffer(string: "master")), .integer(0)]), true), (.array([.bulk(ByteBuffer(string: "slave"))]), false),
+            (.error(RedisError(code: .server, message: "NOPERM this user has no permissions to run the 'role' command")), true),
+        ]
+        for (answer, expected) in answers {
+            var one = greeting
+            #expect(one.received(.status("PONG")) == .more)
+            #expect((one.received(answer) == .done) == expected)
+        }
+        var loading = greeting
+        #expect(loading.received(.error(RedisError(code: .server, message: "LOADING"))) != .more)
     }
 
     @Test(

@@ -77,7 +77,7 @@ final class LiveCluster: Sendable {
                 save ""
                 \(configuration)
                 """)
-        let admin = await LiveClient.available(server.endpoint)
+        let admin = await LiveClient.available(server.endpoint, .admin)
         let id = try await admin.send("CLUSTER", "MYID").string ?? ""
         return Node(server: server, admin: admin, id: id)
     }

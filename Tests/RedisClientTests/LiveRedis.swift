@@ -197,6 +197,13 @@ extension RedisConnectionConfiguration {
 }
 
 extension RedisClientConfiguration {
+    /// For what an operator asks of any server.
+    static var admin: Self {
+        var configuration = Self()
+        configuration.acceptsReplica = true
+        return configuration
+    }
+
     static var patient: Self {
         var configuration = Self()
         configuration.connection = .patient

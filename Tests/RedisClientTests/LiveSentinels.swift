@@ -22,7 +22,7 @@ struct LiveSentinels {
 
         // They find each other and the replicas by themselves; before that they agree on nothing.
         for sentinel in sentinels {
-            let asking = await LiveClient.available(sentinel.endpoint)
+            let asking = await LiveClient.available(sentinel.endpoint, .admin)
             try await until {
                 let state = Self.fields(try? await asking.send("SENTINEL", "MASTER", "the-master"))
                 return state["num-other-sentinels"] == "2" && state["num-slaves"] == "\(replicas)" && state["flags"] == "master"
@@ -30,7 +30,7 @@ struct LiveSentinels {
             try await asking.client.shutdown().get()
         }
         for replica in copies {
-            let asking = await LiveClient.available(replica.endpoint)
+            let asking = await LiveClient.available(replica.endpoint, .admin)
             try await until { try await asking.send("ROLE").array?.dropFirst(3).first?.string == "connected" }
             try await asking.client.shutdown().get()
         }

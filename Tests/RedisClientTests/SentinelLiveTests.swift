@@ -38,13 +38,13 @@ struct SentinelLiveTests {
     func switched() async throws {
         let redis = try await LiveSentinels()
         let live = try await live(redis)
-        let asking = await LiveClient.available(redis.sentinels[0].endpoint)
+        let asking = await LiveClient.available(redis.sentinels[0].endpoint, .admin)
         #expect(try await asking.send("SENTINEL", "FAILOVER", "the-master") == .status("OK"))
         await live.recorder.becomes(.lost)
         await live.recorder.becomes(.resubscribed)
         _ = await live.publisher.log.first { $0.contains("another server is the master now") }
         try await expectOn(redis.replicas[0], live)
-        let old = await LiveClient.available(redis.master.endpoint)
+        let old = await LiveClient.available(redis.master.endpoint, .admin)
         #expect(try await old.send("PUBSUB", "NUMSUB", "a").array?.last == .integer(0))
         try await old.client.shutdown().get()
         try await asking.client.shutdown().get()
@@ -66,7 +66,7 @@ struct SentinelLiveTests {
         }
         let promoted = try #require(redis.replicas.first { "\($0.port)" == port })
         redis.master.resume()
-        let old = await LiveClient.available(redis.master.endpoint)
+        let old = await LiveClient.available(redis.master.endpoint, .admin)
         try await until { (try? await old.send("ROLE").array?.first?.string) == "slave" }
         try await expectOn(promoted, live)
         try await old.client.shutdown().get()

@@ -24,7 +24,7 @@ struct SupervisorTests {
         }
 
         var description: String { "a test" }
-        var wantsMaster: Bool { false }
+        var role: Greeting.Role { .any }
         func start(changed: @escaping (RedisEndpoint) -> Void) { self.changed = changed }
 
         func next() -> EventLoopFuture<RedisEndpoint> {
