@@ -182,7 +182,7 @@ struct ClientLiveTests {
     @Test("a server that refuses the PING of the greeting is not available until it answers")
     func masterDown() async throws {
         let redis = try await LiveRedis(["--replica-serve-stale-data", "no"])
-        let old = await LiveClient.available(redis.endpoint)
+        let old = await LiveClient.available(redis.endpoint, .admin)
         _ = try await old.send("REPLICAOF", "127.0.0.1", "1")
         let new = LiveClient(redis.endpoint)
         let line = await new.log.first { $0.contains("trying again") }
