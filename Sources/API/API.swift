@@ -15,10 +15,11 @@ public struct API: Sendable {
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
+        planner: NotifyPlanner,
         catalogue: @escaping @Sendable () -> Catalogue
     ) {
         self.notify = NotifyRoute(
-            writer: writer, reader: reader, credentials: credentials, idempotency: Idempotency(store: idempotency), catalogue: catalogue)
+            writer: writer, reader: reader, planner: planner, credentials: credentials, idempotency: Idempotency(store: idempotency), catalogue: catalogue)
         self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)

@@ -1,4 +1,5 @@
 import NotificationCore
+import NotificationStore
 
 /// The answer to `POST /v1/internal/notify`.
 struct NotifyAnswer: Sendable {
@@ -10,19 +11,30 @@ struct NotifyAnswer: Sendable {
     }
 
     var entries: [Entry]
+    var skipped: [NotifyPlan.Skipped]
 
-    init(entries: [Entry]) {
-        self.entries = entries
+    init(_ plan: NotifyPlan) {
+        self.entries = plan.entries.map { Entry(id: $0.id, user: $0.user) }
+        self.skipped = plan.skipped
     }
 
     /// An answer as ``encode()`` made it before the numbers were known, and the numbers. Nil when it is none.
     init?(_ text: String, seqs: [NotificationID: Int64?]) {
-        guard let json = try? JSONParser.parse(Array(text.utf8)), case .array(let list) = json["notifications"] else { return nil }
+        guard let json = try? JSONParser.parse(Array(text.utf8)), case .array(let list) = json["notifications"],
+            case .array(let skipped) = json["skipped"]
+        else { return nil }
         self.entries = []
+        self.skipped = []
         self.entries.reserveCapacity(list.count)
         for item in list {
             guard let id = item["id"]?.string.flatMap({ NotificationID($0) }), let user = item["user_id"]?.string.flatMap({ UserID($0) }) else { return nil }
             self.entries.append(Entry(id: id, user: user, seq: seqs[id] ?? nil))
+        }
+        for item in skipped {
+            guard let user = item["user_id"]?.string.flatMap({ UserID($0) }), let reason = item["reason"]?.string.flatMap({ Suppression(rawValue: $0) }) else {
+                return nil
+            }
+            self.skipped.append(NotifyPlan.Skipped(user: user, reason: reason))
         }
     }
 
@@ -40,7 +52,16 @@ struct NotifyAnswer: Sendable {
             if let seq = entry.seq { bytes.append(decimal: seq) } else { bytes.append(ascii: "null") }
             bytes.append(UInt8(ascii: "}"))
         }
-        bytes.append(ascii: "],\"skipped\":[]}")
+        bytes.append(ascii: "],\"skipped\":[")
+        for (index, skipped) in self.skipped.enumerated() {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            bytes.append(ascii: "{\"user_id\":")
+            bytes.append(json: skipped.user.value)
+            bytes.append(ascii: ",\"reason\":\"")
+            bytes.append(contentsOf: skipped.reason.rawValue.utf8)
+            bytes.append(ascii: "\"}")
+        }
+        bytes.append(ascii: "]}")
         return bytes
     }
 }

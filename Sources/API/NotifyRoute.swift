@@ -10,6 +10,7 @@ import NotificationStore
 struct NotifyRoute: PlainRoute {
     let writer: InboxWriter
     let reader: InboxReader
+    let planner: NotifyPlanner
     let credentials: Credentials
     let idempotency: Idempotency
     let catalogue: @Sendable () -> Catalogue
@@ -26,7 +27,7 @@ struct NotifyRoute: PlainRoute {
 
     private func accept(_ request: GatewayRequest, _ key: APIKeyStore.Key, _ promise: EventLoopPromise<GatewayResponse>) throws(Problem) {
         let now = Timestamp.now()
-        var claim = try Idempotency.claim(request, owner: key, route: "notify")
+        let claim = try Idempotency.claim(request, owner: key, route: "notify")
         let notify: NotifyRequest
         do throws(Problem) {
             notify = try self.parse(request.body, now: now)
@@ -35,24 +36,27 @@ struct NotifyRoute: PlainRoute {
             self.replay(claim, or: error, promise)
             return
         }
-        let body = String(decoding: notify.encodeBody(createdAt: now), as: UTF8.self)
-        let template = NewNotification(id: NotificationID.make(now: now), request: notify, body: body, createdAt: now)
-        var commands: [InboxCommand] = []
-        commands.reserveCapacity(notify.users.count)
-        var entries: [NotifyAnswer.Entry] = []
-        entries.reserveCapacity(notify.users.count)
-        for user in notify.users {
-            var new = template
-            new.id = NotificationID.make(now: now)
-            commands.append(InboxCommand(user: user, action: .create(new)))
-            entries.append(NotifyAnswer.Entry(id: new.id, user: user))
+        self.planner.plan(notify, users: notify.users, now: now) { [claim] result in
+            switch result {
+            case .success(let plan):
+                do throws(Problem) {
+                    try self.carryOut(plan, claim, promise)
+                } catch {
+                    promise.fail(error)
+                }
+            case .failure(let error): promise.fail(error)
+            }
         }
-        let planned = entries
+    }
+
+    private func carryOut(_ plan: NotifyPlan, _ claim: IdempotencyClaim?, _ promise: EventLoopPromise<GatewayResponse>) throws(Problem) {
+        let planned = NotifyAnswer(plan)
+        var claim = claim
         if claim != nil {
-            claim!.answer = String(decoding: NotifyAnswer(entries: planned).encode(), as: UTF8.self)
+            claim!.answer = String(decoding: planned.encode(), as: UTF8.self)
             try self.idempotency.begins(claim!)
         }
-        self.writer.submit(commands, claim: claim) { [claim] result in
+        self.writer.submit(plan.commands, claim: claim) { [claim] result in
             if let claim {
                 self.answer(claim, planned, result, promise)
                 return
@@ -79,7 +83,7 @@ struct NotifyRoute: PlainRoute {
     }
 
     private func answer(
-        _ claim: IdempotencyClaim, _ planned: [NotifyAnswer.Entry], _ result: Result<[InboxOutcome], StoreError>,
+        _ claim: IdempotencyClaim, _ planned: NotifyAnswer, _ result: Result<[InboxOutcome], StoreError>,
         _ promise: EventLoopPromise<GatewayResponse>
     ) {
         switch result {
@@ -93,7 +97,7 @@ struct NotifyRoute: PlainRoute {
                     let answer = try await self.idempotency.replay(claim)
                     var response = GatewayResponse.json(.created, answer.encode())
                     // After a connection that broke it may be this very request that was carried out.
-                    if answer.entries.first?.id != planned.first?.id { response.headers.add(name: "idempotent-replayed", value: "true") }
+                    if answer.entries.first?.id != planned.entries.first?.id { response.headers.add(name: "idempotent-replayed", value: "true") }
                     promise.succeed(response)
                 } catch {
                     promise.fail(error)
@@ -114,12 +118,12 @@ struct NotifyRoute: PlainRoute {
         }
     }
 
-    private func answer(_ planned: [NotifyAnswer.Entry], _ outcomes: [InboxOutcome], _ promise: EventLoopPromise<GatewayResponse>) {
-        var answer = NotifyAnswer(entries: planned)
+    private func answer(_ planned: NotifyAnswer, _ outcomes: [InboxOutcome], _ promise: EventLoopPromise<GatewayResponse>) {
+        var answer = planned
         var isKnown = true
         for (index, outcome) in outcomes.enumerated() where index < answer.entries.count {
             if outcome.status == .recovered { isKnown = false }
-            answer.entries[index].seq = outcome.changes.last { $0.kind == .created && $0.notification == planned[index].id }?.seq
+            answer.entries[index].seq = outcome.changes.last { $0.kind == .created && $0.notification == planned.entries[index].id }?.seq
         }
         if isKnown {
             promise.succeed(.json(.created, answer.encode()))

@@ -261,6 +261,8 @@ final class WriterLane: Sendable {
                 }
                 // What it saw was before the commit: nothing is known of the place.
                 if hasLooked { self.committed(batch, rows, place: nil) }
+                // The next batch goes out behind the look; its answer comes after it.
+                self.next()
             case .failure(let error): self.failed(batch, error)
             }
         }
@@ -296,7 +298,6 @@ final class WriterLane: Sendable {
         } catch {
             self.logger.error("writing function's answer not understood", metadata: ["error": "\(error)"])
             self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))
-            self.next()
             return
         }
         self.shared.count {
@@ -310,7 +311,6 @@ final class WriterLane: Sendable {
             // The next batch does not wait for those who hear of this one.
             self.observer.committed(result.committed) { self.complete(batch, outcomes) }
         }
-        self.next()
     }
 
     private func distribute(_ outcomes: [InboxOutcome], _ batch: Batch) -> [[InboxOutcome]] {

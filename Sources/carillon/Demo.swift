@@ -11,6 +11,7 @@ struct Demo: Sendable {
     let configuration: NodeConfiguration
     let credentials: Credentials
     let writer: InboxWriter
+    let planner: NotifyPlanner
     let catalogue: Catalogue
 
     func add(to routes: inout GatewayRoutes) {
@@ -66,17 +67,17 @@ struct Demo: Sendable {
         } catch {
             return loop.makeSucceededFuture(Problem.invalidBody("The body is not JSON.").response(instance: request.requestID))
         }
-        let now = Timestamp.now()
-        let body = String(decoding: notify.encodeBody(createdAt: now), as: UTF8.self)
         let promise = loop.makePromise(of: GatewayResponse.self)
-        self.writer.submit(
-            notify.users.map {
-                InboxCommand(user: $0, action: .create(NewNotification(id: .make(now: now), request: notify, body: body, createdAt: now)))
-            }
-        ) { result in
-            switch result {
-            case .success: promise.succeed(GatewayResponse(status: .noContent))
+        self.planner.plan(notify, users: notify.users, now: .now()) { plan in
+            switch plan {
             case .failure(let error): promise.succeed(Problem(error, failure: "failed").response(instance: request.requestID))
+            case .success(let plan):
+                self.writer.submit(plan.commands) { result in
+                    switch result {
+                    case .success: promise.succeed(GatewayResponse(status: .noContent))
+                    case .failure(let error): promise.succeed(Problem(error, failure: "failed").response(instance: request.requestID))
+                    }
+                }
             }
         }
         return promise.futureResult

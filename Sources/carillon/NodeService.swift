@@ -62,17 +62,18 @@ struct NodeService: Service {
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
         if configuration.roles.contains(.api), let writer {
+            let planner = NotifyPlanner()
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, catalogue: { catalogue })
+                credentials: credentials, planner: planner, catalogue: { catalogue })
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
             routes.fallback = router.buildResponder()
             if configuration.demo {
-                Demo(configuration: configuration, credentials: credentials, writer: writer, catalogue: catalogue).add(to: &routes)
+                Demo(configuration: configuration, credentials: credentials, writer: writer, planner: planner, catalogue: catalogue).add(to: &routes)
             }
         }
 

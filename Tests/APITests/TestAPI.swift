@@ -98,7 +98,8 @@ struct TestAPI: Sendable {
         let redis = RedisClient(endpoint: RedisEndpoint(host: "127.0.0.1"), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
         let api = API(
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
-            events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials, catalogue: { catalogue })
+            events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
+            planner: NotifyPlanner(), catalogue: { catalogue })
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)
         var routes = GatewayRoutes(origins: origins, fallback: router.buildResponder())

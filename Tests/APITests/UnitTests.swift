@@ -125,15 +125,20 @@ struct UnitTests {
         }
     }
 
-    @Test("a notify answer has an id, user and number for each, null where there is none")
+    @Test("a notify answer has an id, user and number for each, null where there is none, and who was skipped; it is read back as it was")
     func notifyAnswer() {
         let id = NotificationID("01930000-0000-7000-8000-000000000001")!
-        let answer = NotifyAnswer(entries: [
-            NotifyAnswer.Entry(id: id, user: UserID("a\"b")!, seq: 7), NotifyAnswer.Entry(id: id, user: UserID("c")!, seq: nil),
-        ])
+        let plan = NotifyPlan(
+            commands: [], entries: [NotifyPlan.Entry(id: id, user: UserID("a\"b")!), NotifyPlan.Entry(id: id, user: UserID("c")!)],
+            skipped: [NotifyPlan.Skipped(user: UserID("d/{}")!, reason: .preference)])
+        var answer = NotifyAnswer(plan)
+        answer.entries[0].seq = 7
+        let text = String(decoding: answer.encode(), as: UTF8.self)
         #expect(
-            String(decoding: answer.encode(), as: UTF8.self)
-                == "{\"notifications\":[{\"id\":\"\(id)\",\"user_id\":\"a\\\"b\",\"seq\":7},{\"id\":\"\(id)\",\"user_id\":\"c\",\"seq\":null}],\"skipped\":[]}")
+            text == "{\"notifications\":[{\"id\":\"\(id)\",\"user_id\":\"a\\\"b\",\"seq\":7},{\"id\":\"\(id)\",\"user_id\":\"c\",\"seq\":null}],"
+                + "\"skipped\":[{\"user_id\":\"d/{}\",\"reason\":\"preference\"}]}")
+        #expect(NotifyAnswer(text, seqs: [id: 7])?.skipped.first?.user == UserID("d/{}"))
+        #expect(NotifyAnswer("{\"notifications\":[]}", seqs: [:]) == nil)
     }
 
     @Test("a tag matches itself, its weak form, and the asterisk")
