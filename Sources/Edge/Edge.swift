@@ -28,7 +28,7 @@ public final class Edge: SubscriptionListener {
     private let credentials: Credentials
     private let tickets: TicketSigner
     private let ledger: TicketLedger
-    private let logger: Logger
+    let logger: Logger
     private let draining = Atomic<Bool>(false)
     /// Places may have been lost that nobody told of.
     private let leasesInDoubt = Atomic<Bool>(false)

@@ -134,7 +134,11 @@ final class EdgeLoop: @unchecked Sendable {
         guard let channel else { return }
         if connection.isBlocked, let options = channel.syncOptions {
             // A stuck reader does not take this now. The kernel gets room for all that is left, and goes on for as long as the peer lives.
-            try? options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
+            do {
+                try options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
+            } catch {
+                self.edge.logger.debug("socket of a stuck reader not enlarged: it may not hear why it was closed", metadata: ["error": "\(error)"])
+            }
         }
         Self.closeGently(channel, on: self.eventLoop)
     }

@@ -40,6 +40,7 @@ CREATE TABLE notifications (
     read         boolean NOT NULL DEFAULT false,
     seen         boolean NOT NULL DEFAULT false,
     archived     boolean NOT NULL DEFAULT false,
+    revived      boolean NOT NULL DEFAULT false,      -- was below the mark when it was last touched: unread, or seen, one by one
     read_at      timestamptz,
     level        smallint NOT NULL,
     priority     smallint NOT NULL,
@@ -55,9 +56,12 @@ CREATE TABLE notifications (
     body         text NOT NULL,                       -- the members of its JSON that never change, encoded once
     PRIMARY KEY (user_id, id)
 ) WITH (fillfactor = 90);
-CREATE INDEX notifications_inbox ON notifications (user_id, seq DESC) WHERE seq IS NOT NULL;
--- Unread ones that were touched after their creation: with what lies above the mark, all that can be unread.
-CREATE INDEX notifications_touched ON notifications (user_id, seq DESC) WHERE NOT read AND state_seq > seq;
+-- Lists are merged from its ranges: unread ones, read ones, archived ones (which are read).
+CREATE INDEX notifications_inbox ON notifications (user_id, archived, read, seq DESC) WHERE seq IS NOT NULL;
+-- With what lies above the mark, all that can be unread.
+CREATE INDEX notifications_revived ON notifications (user_id, seq DESC) WHERE revived AND NOT read;
+-- "All read" with a filter goes in the order of state_seq: that of notifications_inbox, and of this one.
+CREATE INDEX notifications_touched ON notifications (user_id, state_seq) WHERE state_seq > seq AND NOT read;
 CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key) WHERE collapse_key IS NOT NULL AND NOT read;
 CREATE INDEX notifications_due ON notifications (deliver_at) WHERE seq IS NULL AND deliver_at IS NOT NULL;
 CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;

@@ -160,6 +160,7 @@ BEGIN
         IF v_op = 1 OR v_op = 6 THEN
             IF v_op = 1 THEN
                 n.user_id := v_user; n.id := v_id; n.seq := NULL; n.state_seq := NULL; n.read := false; n.seen := false; n.archived := false;
+                n.revived := false;
                 n.read_at := NULL; n.level := p_levels[i]; n.priority := p_priorities[i]; n.type := p_types[i]; n.event := p_events[i];
                 n.customer_id := p_customers[i]; n.rec_type := p_rec_types[i]; n.rec_id := p_rec_ids[i]; n.collapse_key := p_collapse[i];
                 n.created_at := p_created[i]; n.deliver_at := p_deliver[i]; n.expires_at := p_expires[i]; n.body := p_bodies[p_body[i]];
@@ -278,7 +279,8 @@ BEGIN
                 h.counts := count_add(h.counts, n.customer_id, n.type, v_read::integer - a_read::integer, v_seen::integer - a_seen::integer);
             END IF;
             IF v_op = 2 THEN
-                UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at
+                UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
+                                         revived = n.seq <= h.mark_seq
                 WHERE user_id = v_user AND id = v_id;
                 r.state := a_read::integer + 2 * a_seen::integer + 4 * a_arch::integer;
                 r.read_at := v_read_at;
@@ -336,12 +338,21 @@ BEGIN
                 v_key := NULL;
                 FOR g IN
                     WITH picked AS (
-                        SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
-                        WHERE user_id = v_user AND seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq
+                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
+                        WHERE user_id = v_user AND NOT archived AND NOT read AND seq > h.mark_seq AND state_seq = seq
                           AND (p_types[i] IS NULL OR type = p_types[i])
                           AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
                           AND (v_bound IS NULL OR state_seq <= v_bound)
                           AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
+                        ORDER BY seq LIMIT 2000)
+                        UNION ALL
+                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq FROM notifications
+                        WHERE user_id = v_user AND NOT read AND state_seq > seq AND state_seq > h.mark_seq
+                          AND (p_types[i] IS NULL OR type = p_types[i])
+                          AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
+                          AND (v_bound IS NULL OR state_seq <= v_bound)
+                          AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
+                        ORDER BY state_seq LIMIT 2000)
                         ORDER BY state_seq LIMIT 2000
                     ), touched AS (
                         UPDATE notifications t SET read = (v_op = 4), seen = true, read_at = CASE WHEN v_op = 4 THEN v_now END
