@@ -1,6 +1,7 @@
 public import Gateway
 import HTTPTypes
 public import Hummingbird
+public import Logging
 import NIOHTTP1
 public import NotificationBus
 public import NotificationCore
@@ -12,12 +13,13 @@ public struct API: Sendable {
     private let direct: DirectRoute
     private let reads: InboxReads
     private let writes: InboxWrites
+    private let logger: Logger
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner,
-        catalogue: @escaping @Sendable () -> Catalogue
+        planner: NotifyPlanner, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
+        self.logger = logger
         self.notify = NotifyRoute(
             writer: writer, reader: reader, planner: planner, credentials: credentials, idempotency: Idempotency(store: idempotency), catalogue: catalogue)
         self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
@@ -29,13 +31,14 @@ public struct API: Sendable {
     public func addPlainRoutes(to routes: inout GatewayRoutes) {
         routes.add(.POST, "/v1/internal/notify", self.notify, publishes: true)
         routes.add(.POST, "/v1/notifications/sse", self.direct, publishes: true)
+        let reads = self.reads
+        routes.add(.GET, "/v1/notifications", TaskRoute(logger: self.logger) { call throws(Problem) in try await reads.list(call) })
+        routes.add(.GET, "/v1/notifications/count", TaskRoute(logger: self.logger) { call throws(Problem) in try await reads.count(call) })
     }
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
         let (reads, writes) = (self.reads, self.writes)
-        router.get("/v1/notifications") { _, context in try await reads.list(context).hummingbird }
-        router.get("/v1/notifications/count") { _, context in try await reads.count(context).hummingbird }
         router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
         router.get("/v1/internal/users/:id/count") { _, context in try await reads.countOfUser(context).hummingbird }
         for method in [HTTPRequest.Method.patch, .post] {

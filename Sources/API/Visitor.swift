@@ -40,11 +40,15 @@ struct Visitor: Sendable {
 func stored<Value: Sendable>(
     _ failure: String, _ context: CarillonRequestContext, _ body: () async throws(StoreError) -> Value
 ) async throws(Problem) -> Value {
+    try await stored(failure, Call(context), body)
+}
+
+func stored<Value: Sendable>(_ failure: String, _ call: Call, _ body: () async throws(StoreError) -> Value) async throws(Problem) -> Value {
     do throws(StoreError) {
         return try await body()
     } catch {
         if error.code == .failed || error.code == .refused {
-            context.logger.error("database failed", metadata: ["error": "\(error)", "sqlstate": "\(error.sqlState ?? "")", "path": "\(context.request.path)"])
+            call.logger.error("database failed", metadata: ["error": "\(error)", "sqlstate": "\(error.sqlState ?? "")", "path": "\(call.request.path)"])
         }
         throw Problem(error, failure: failure)
     }
