@@ -5,6 +5,7 @@ public struct Catalogue: Sendable {
         public var level: Level?
         public var priority: Priority?
         public var channels: Set<DeliveryChannel>?
+        public var required: Set<DeliveryChannel> = []
 
         public init(title: String? = nil, level: Level? = nil, priority: Priority? = nil, channels: Set<DeliveryChannel>? = nil) {
             self.title = title
@@ -49,4 +50,16 @@ public struct Catalogue: Sendable {
     public subscript(name: String) -> Kind? { self.kinds[name] }
 
     public var types: [String] { Set(self.kinds.values.map(\.name)).sorted() }
+
+    /// Channels of that type or event that nobody can turn off.
+    public func required(type: String, event: String?) -> Set<DeliveryChannel> {
+        guard let kind = self.kinds[type] else { return [] }
+        return kind.defaults.required.union(event.flatMap { kind.events[$0]?.required } ?? [])
+    }
+
+    /// Channels by which it goes where neither the request nor the user says otherwise.
+    public func channels(type: String, event: String?) -> Set<DeliveryChannel> {
+        let kind = self.kinds[type]
+        return event.flatMap { kind?.events[$0]?.channels } ?? kind?.defaults.channels ?? [.inApp]
+    }
 }

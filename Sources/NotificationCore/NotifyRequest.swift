@@ -30,6 +30,10 @@ public struct NotifyRequest: Sendable {
     /// Compact JSON of an object.
     public var data: [UInt8]?
     public var channels: Set<DeliveryChannel>
+    /// The request itself named them: no other channel is asked for, whatever a user prefers.
+    public var namesChannels: Bool
+    /// Channels that nobody can turn off, by the catalogue.
+    public var required: Set<DeliveryChannel>
     public var deliverAt: Timestamp?
     public var expiresAt: Timestamp?
     public var collapseKey: String?
@@ -97,6 +101,8 @@ public struct NotifyRequest: Sendable {
         self.level = level ?? event?.level ?? kind?.defaults.level ?? .info
         self.priority = priority ?? event?.priority ?? kind?.defaults.priority ?? .medium
         self.channels = channels ?? event?.channels ?? kind?.defaults.channels ?? [.inApp]
+        self.namesChannels = channels != nil
+        self.required = catalogue.required(type: self.type, event: self.event)
         self.title = title ?? event?.title ?? kind?.defaults.title ?? ""
         if self.title.isEmpty, !reader.failed("title") { reader.fail("title", "is required") }
         if !reader.errors.isEmpty { throw ValidationError(code: reader.code, errors: reader.errors) }
