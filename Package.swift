@@ -174,6 +174,7 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .testTarget(name: "CarillonTests", dependencies: ["carillon", "NotificationCore", logging], swiftSettings: settings),
         .testTarget(name: "LoadtestTests", dependencies: ["carillon-loadtest", nio, nioPosix, nioHTTP1, nioConcurrency], swiftSettings: settings),
     ]
 )

@@ -5,6 +5,12 @@ public struct RenderedEmail: Sendable, Equatable {
     public var html: String?
     public var text: String?
 
+    public init(subject: String? = nil, html: String? = nil, text: String? = nil) {
+        self.subject = subject
+        self.html = html
+        self.text = text
+    }
+
     /// In Unicode scalars.
     public static let maximumSubject = 200
     public static let maximumHTML = 256 * 1024

@@ -58,7 +58,7 @@ enum CatalogueFile {
         var reader = CatalogueReader()
         let catalogue = reader.read(yaml)
         guard let catalogue, reader.faults.isEmpty else {
-            throw CatalogueError(file: file, faults: reader.faults.sorted { ($0.line, $0.pointer) < ($1.line, $1.pointer) })
+            throw CatalogueError(file: file, faults: reader.faults.sorted { ($0.line, $0.pointer, $0.detail) < ($1.line, $1.pointer, $1.detail) })
         }
         return catalogue
     }
