@@ -17,6 +17,7 @@ final class NodeMetrics: Sendable {
         var writer: InboxWriter?
         var publisher: Publisher?
         var repair: CopyRepair?
+        var catalogue: LiveCatalogue?
     }
 
     let publish = Histogram()
@@ -38,6 +39,7 @@ final class NodeMetrics: Sendable {
             $0.subscriber = subscriber
         }
     }
+    func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -88,6 +90,10 @@ final class NodeMetrics: Sendable {
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
+        if let catalogue = state.catalogue?.counters {
+            text.counter("carillon_catalogue_reloads_total", "Times that the catalogue was read again and taken.", catalogue.reloads)
+            text.counter("carillon_catalogue_reload_failures_total", "Times that it was wrong and the old one stayed.", catalogue.failures)
+        }
         let pool = self.pool.snapshot
         text.gauge("carillon_postgres_connections", "Connections of the pool that are up.", pool.connected)
         text.gauge("carillon_postgres_in_flight", "Statements of the pool in flight.", pool.inFlight)

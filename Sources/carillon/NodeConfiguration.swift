@@ -23,8 +23,7 @@ struct NodeConfiguration: Sendable {
     var redis: RedisDeployment
     var redisPrefix: String
     var tokens: TokenConfiguration
-    var catalogue: Catalogue
-    var cataloguePath: String?
+    var catalogue: LiveCatalogue
     var origins: [String]
     var cookieName: String
     var connectionLimit: Int
@@ -49,8 +48,7 @@ struct NodeConfiguration: Sendable {
         self.redis = try Self.redis(settings)
         self.redisPrefix = try settings.text("CARILLON_REDIS_PREFIX") ?? "carillon"
         self.tokens = try Self.tokens(settings)
-        self.cataloguePath = try settings.text("CARILLON_CATALOGUE")
-        self.catalogue = try CatalogueFile.load(self.cataloguePath)
+        self.catalogue = try LiveCatalogue(path: settings.text("CARILLON_CATALOGUE"))
         self.origins = try settings.list("CARILLON_CORS_ORIGINS")
         self.cookieName = try settings.text("CARILLON_COOKIE_NAME") ?? "carillon_token"
         self.connectionLimit = try settings.number("CARILLON_CONNECTION_LIMIT", default: 10, in: 1...10_000)

@@ -55,7 +55,8 @@ struct NodeService: Service {
         }
 
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
-        let catalogue = configuration.catalogue
+        let catalogue = { @Sendable in configuration.catalogue.current }
+        metrics.watch(catalogue: configuration.catalogue)
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
@@ -66,7 +67,7 @@ struct NodeService: Service {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, catalogue: { catalogue }, logger: self.logger)
+                credentials: credentials, planner: planner, catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
