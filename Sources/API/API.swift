@@ -13,11 +13,12 @@ public struct API: Sendable {
     private let direct: DirectRoute
     private let reads: InboxReads
     private let writes: InboxWrites
+    private let corrections: Corrections
     private let logger: Logger
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
+        planner: NotifyPlanner, sent: SentNotifications, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
         self.notify = NotifyRoute(
@@ -25,6 +26,7 @@ public struct API: Sendable {
         self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
+        self.corrections = Corrections(sent: sent, credentials: credentials)
     }
 
     /// Adds the routes that answer without Hummingbird.
@@ -38,9 +40,11 @@ public struct API: Sendable {
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
-        let (reads, writes) = (self.reads, self.writes)
+        let (reads, writes, corrections) = (self.reads, self.writes, self.corrections)
         router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
         router.get("/v1/internal/users/:id/count") { _, context in try await reads.countOfUser(context).hummingbird }
+        router.patch("/v1/internal/notifications") { _, context in try await corrections.correct(context).hummingbird }
+        router.delete("/v1/internal/notifications") { _, context in try await corrections.takeBack(context).hummingbird }
         for method in [HTTPRequest.Method.patch, .post] {
             router.on("/v1/notifications/read-all", method: method) { _, context in try await writes.readAll(context).hummingbird }
             router.on("/v1/notifications/:id/read", method: method) { _, context in try await writes.read(context).hummingbird }

@@ -12,7 +12,7 @@ enum ApplyChanges {
         """)
 
     private enum Op: Int16 {
-        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire
+        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
@@ -43,6 +43,7 @@ enum ApplyChanges {
         var scopes: [String?] = []
         for command in commands {
             var new: NewNotification?
+            var correction: NotificationCorrection?
             var op: Op
             var id: NotificationID?
             var type: String?
@@ -83,24 +84,29 @@ enum ApplyChanges {
             case .retire(let notification):
                 op = .retire
                 id = notification
+            case .correct(let notification, let changed):
+                op = .correct
+                id = notification
+                correction = changed
             }
             users.append(command.user.value)
             ops.append(op.rawValue)
             ids.append(id.map { UUIDBytes(high: $0.high, low: $0.low) })
             types.append(type)
             events.append(new?.event)
-            levels.append(new?.level.rawValue)
-            priorities.append(new?.priority.rawValue)
+            levels.append((new?.level ?? correction?.level)?.rawValue)
+            priorities.append((new?.priority ?? correction?.priority)?.rawValue)
             customers.append(customer)
             recTypes.append(new?.recType)
             recIDs.append(new?.recID)
             collapse.append(new?.collapseKey)
-            if let body = new?.body, bodies.last != body { bodies.append(body) }
-            bodyOf.append(new == nil ? nil : Int32(bodies.count))
+            let body = new?.body ?? correction?.members
+            if let body, bodies.last != body { bodies.append(body) }
+            bodyOf.append(body == nil ? nil : Int32(bodies.count))
             created.append(new?.createdAt.microseconds)
             deliver.append(new?.deliverAt?.microseconds)
-            expires.append(new?.expiresAt?.microseconds)
-            inApp.append(new?.inApp)
+            expires.append((new?.expiresAt ?? correction?.expiresAt ?? nil)?.microseconds)
+            inApp.append(new?.inApp ?? correction.map { $0.expiresAt != nil })
             read.append(flags.read)
             seen.append(flags.seen)
             archived.append(flags.archived)

@@ -13,8 +13,10 @@ public struct InboxCommand: Sendable {
         /// A scheduled one comes due.
         case comeDue(NotificationID)
         case expire(NotificationID)
-        /// Its retention ended.
+        /// Its retention ended, or the application takes it back.
         case retire(NotificationID)
+        /// The application corrects it. What it is, read or not, stays.
+        case correct(NotificationID, NotificationCorrection)
     }
 
     public var user: UserID
@@ -29,7 +31,7 @@ public struct InboxCommand: Sendable {
     var size: Int {
         switch self.action {
         case .create: 512 + self.user.value.utf8.count
-        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: 256 + self.user.value.utf8.count
+        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .correct: 256 + self.user.value.utf8.count
         }
     }
 }
@@ -50,7 +52,7 @@ public struct NewNotification: Sendable {
     public var expiresAt: Timestamp?
     /// False: stored for tracking, without a number, in no list or count.
     public var inApp: Bool
-    /// The members of its JSON that never change.
+    /// The members of its JSON that only a correction changes.
     public var body: String
 
     public init(id: NotificationID, request: NotifyRequest, body: String, createdAt: Timestamp) {

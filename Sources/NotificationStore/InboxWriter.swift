@@ -68,17 +68,23 @@ public final class InboxWriter: Sendable {
     /// Makes all of these changes in one transaction, or none of them.
     ///
     /// - Throws: ``StoreError``: `unavailable`, `overloaded` and `refused` say that nothing was written; `inDoubt` that it is not known.
-    public func write(_ commands: [InboxCommand]) async throws(StoreError) -> [InboxOutcome] {
+    public func write(
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false
+    ) async throws(StoreError) -> [InboxOutcome] {
         let result: Result<[InboxOutcome], StoreError> = await withCheckedContinuation { continuation in
-            self.submit(commands) { continuation.resume(returning: $0) }
+            self.submit(commands, claim: claim, bulk: bulk) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }
 
     /// The same with a callback, which comes on a thread that must not be blocked.
     ///
-    /// - Parameter claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
-    public func submit(_ commands: [InboxCommand], claim: IdempotencyClaim? = nil, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void) {
+    /// - Parameters:
+    ///   - claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
+    ///   - bulk: whether it is a part of something large, which goes by the lane for that however small the part is.
+    public func submit(
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+    ) {
         guard let first = commands.first else {
             completion(.success([]))
             return
@@ -88,7 +94,7 @@ public final class InboxWriter: Sendable {
             completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
             return
         }
-        let lane = commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
+        let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
         lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
     }
 
@@ -98,9 +104,15 @@ public final class InboxWriter: Sendable {
         var last: String?
         for command in commands {
             size += command.size
-            guard case .create(let new) = command.action, new.body != last else { continue }
-            size += new.body.utf8.count
-            last = new.body
+            let body: String
+            switch command.action {
+            case .create(let new): body = new.body
+            case .correct(_, let correction): body = correction.members
+            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: continue
+            }
+            if body == last { continue }
+            size += body.utf8.count
+            last = body
         }
         return size
     }

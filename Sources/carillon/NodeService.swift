@@ -67,7 +67,7 @@ struct NodeService: Service {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, catalogue: catalogue, logger: self.logger)
+                credentials: credentials, planner: planner, sent: SentNotifications(pool: pool, writer: writer), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())

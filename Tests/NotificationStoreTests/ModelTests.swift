@@ -108,11 +108,12 @@ private struct Walk {
         let index = self.random.below(self.models.count)
         let action: InboxCommand.Action =
             switch self.random.below(100) {
-            case 0..<42: .create(self.new(index))
-            case 42..<65:
+            case 0..<36: .create(self.new(index))
+            case 42..<62:
                 .setFlags(
                     self.id(index), read: self.random.pick([nil, true, true, false]), seen: self.random.pick([nil, nil, true, false]),
                     archived: self.random.pick([nil, nil, nil, true, false]), scope: self.scope())
+            case 36..<42, 62..<65: .correct(self.id(index), self.correction())
             case 65..<74: .delete(self.id(index), scope: self.scope())
             case 74..<77: .readAll(customer: nil, type: nil, upTo: nil, scope: nil)
             case 77..<82:
@@ -140,7 +141,8 @@ private struct Walk {
             if random.chance(15) { $0.deliverAt = .now() + (random.chance(50) ? 3600 : -3600) }
             if random.chance(15) { $0.expiresAt = .now() + (random.chance(50) ? 3600 : -3600) }
             $0.inApp = !random.chance(6)
-            $0.body = "\"title\":\"grüße, 世界 \\\" \(random.below(1000))\""
+            let data = random.pick(["null", "{\"a\":1.50,\"ü\":\"\\u0000\\\\\",\"deep\":[{},null]}"])
+            $0.body = "\"level\":\"\($0.level.name)\",\"title\":\"grüße, 世界 \\\" \(random.below(1000))\",\"data\":\(data),\"expires_at\":null"
         }
         self.random = random
         self.known[index].append(new.id)
@@ -153,6 +155,22 @@ private struct Walk {
         let from = self.random.chance(4) ? self.random.below(self.models.count) : index
         if self.random.chance(80), !self.models[from].rows.isEmpty { return self.random.pick(self.models[from].rows.keys.sorted()) }
         return self.known[from].isEmpty ? .make() : self.random.pick(self.known[from])
+    }
+
+    private mutating func correction() -> NotificationCorrection {
+        var members: [(name: String, value: JSONValue)] = []
+        while members.isEmpty {
+            if self.random.chance(50) { members.append(("title", .string("corrected \"🧭\"\\ \(self.random.below(3))"))) }
+            if self.random.chance(30) { members.append(("level", .string(self.random.pick(Level.allCases).name))) }
+            if self.random.chance(30) { members.append(("priority", .string(self.random.pick(Priority.allCases).name))) }
+            if self.random.chance(30) { members.append(("data", self.random.pick([.null, .object([("x", .number("1e3")), ("\0", .string("a\0b"))])]))) }
+            if self.random.chance(30) { members.append(("expires_at", self.random.pick([.null, .string("2099-01-02T03:04:05Z")]))) }
+        }
+        do throws(ValidationError) {
+            return try NotificationCorrection(json: .object(members), now: .now())
+        } catch {
+            fatalError("\(error)")
+        }
     }
 
     private mutating func scope() -> [String]? { self.random.pick([nil, nil, nil, [], ["a"], ["a", "🚢", "\"quoted\""]]) }

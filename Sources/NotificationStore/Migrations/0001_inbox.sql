@@ -53,7 +53,7 @@ CREATE TABLE notifications (
     created_at   timestamptz NOT NULL,
     deliver_at   timestamptz,
     expires_at   timestamptz,
-    body         text NOT NULL,                       -- the members of its JSON that never change, encoded once
+    body         text NOT NULL,                       -- the members of its JSON that only a correction changes, encoded once
     PRIMARY KEY (user_id, id)
 ) WITH (fillfactor = 90);
 -- Lists are merged from its ranges: unread ones, read ones, archived ones (which are read).
@@ -65,6 +65,10 @@ CREATE INDEX notifications_touched ON notifications (user_id, state_seq) WHERE s
 CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key) WHERE collapse_key IS NOT NULL AND NOT read;
 CREATE INDEX notifications_due ON notifications (deliver_at) WHERE seq IS NULL AND deliver_at IS NOT NULL;
 CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
+-- What corrections look for. Ids of version 7 arrive in order, at the index's right end.
+CREATE INDEX notifications_id ON notifications (id);
+CREATE INDEX notifications_record ON notifications (rec_type, rec_id, user_id, id) WHERE rec_type IS NOT NULL AND rec_id IS NOT NULL;
+CREATE INDEX notifications_collapse_key ON notifications (collapse_key, user_id, id) WHERE collapse_key IS NOT NULL;
 CREATE INDEX notifications_age ON notifications USING brin (created_at);
 
 -- When the mark was set, so that read_at stays what it was after the next one.

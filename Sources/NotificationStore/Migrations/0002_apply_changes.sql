@@ -54,10 +54,21 @@ CREATE FUNCTION customer_counts(p_counts jsonb) RETURNS jsonb LANGUAGE sql IMMUT
     SELECT COALESCE(jsonb_object_agg(left(key, -1), value), '{}') FROM jsonb_each(p_counts) WHERE right(key, 1) = E'\x1f'
 $$;
 
+-- A body with the members of the correction in the place of its own of the same names; the others stay as they were written, byte by byte.
+-- The escape of NUL, which Postgres refuses to read, is another one meanwhile, which no body is written with.
+CREATE FUNCTION corrected_body(p_body text, p_correction text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN strpos(p_body || p_correction, '\u0000') > 0 THEN replace(merged, '\ue0Ff', '\u0000') ELSE merged END
+    FROM (SELECT string_agg(to_json(b.key)::text || ':' || COALESCE(c.value, b.value)::text, ',' ORDER BY b.place) AS merged
+          FROM json_each(('{' || replace(p_body, '\u0000', '\ue0Ff') || '}')::json) WITH ORDINALITY AS b(key, value, place)
+          LEFT JOIN json_each(replace(p_correction, '\u0000', '\ue0Ff')::json) AS c ON c.key = b.key) m
+$$;
+
 -- Items of a request with an Idempotency-Key name its claim (from 1; else 0). Claims come sorted, so that two batches cannot wait for each
 -- other; one that was made before, at most a day ago, has its request's items left out.
 --
--- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 end of retention.
+-- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 taken back, or end of retention,
+-- 9 correct (the body is a JSON object of the members to change; level and priority where they are
+-- among them; in_app says whether the expiry is).
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
@@ -85,6 +96,7 @@ DECLARE
     v_seen    boolean;
     v_arch    boolean;
     v_read_at timestamptz;
+    v_body    text;
     a_read    boolean;
     a_seen    boolean;
     a_arch    boolean;
@@ -226,7 +238,7 @@ BEGIN
             IF p_claims[i] > 0 THEN v_numbers[i] := r.seq; END IF;
             RETURN NEXT r;
 
-        ELSIF v_op IN (2, 3, 7, 8) THEN
+        ELSIF v_op IN (2, 3, 7, 8, 9) THEN
             SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id;
             IF NOT FOUND OR (v_op IN (2, 3) AND (n.seq IS NULL OR (p_scopes[i] IS NOT NULL AND n.customer_id IS NOT NULL
                                                                    AND NOT p_scopes[i] ? n.customer_id)))
@@ -235,7 +247,27 @@ BEGIN
                 RETURN NEXT r;
                 CONTINUE;
             END IF;
-            IF n.seq IS NULL THEN
+            v_body := n.body;
+            IF v_op = 9 THEN
+                v_body := corrected_body(n.body, p_bodies[p_body[i]]);
+                IF v_body = n.body THEN
+                    r.status := 1;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+                n.body := v_body;
+                n.level := COALESCE(p_levels[i], n.level);
+                n.priority := COALESCE(p_priorities[i], n.priority);
+                IF p_in_app[i] THEN n.expires_at := p_expires[i]; END IF;
+                UPDATE notifications SET body = n.body, level = n.level, priority = n.priority, expires_at = n.expires_at
+                WHERE user_id = v_user AND id = v_id AND n.seq IS NULL;
+                IF n.seq IS NULL THEN
+                    v_written := true;
+                    r.status := 3;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+            ELSIF n.seq IS NULL THEN
                 -- It was in no list and no count: it goes without a number.
                 DELETE FROM notifications WHERE user_id = v_user AND id = v_id;
                 v_written := true;
@@ -249,12 +281,12 @@ BEGIN
             v_read_at := CASE WHEN n.read THEN n.read_at
                               WHEN v_read THEN (SELECT at FROM marks WHERE user_id = v_user AND seq >= n.state_seq ORDER BY seq LIMIT 1) END;
             r.customer_id := n.customer_id;
-            IF v_op = 2 THEN
+            IF v_op IN (2, 9) THEN
                 a_arch := COALESCE(p_archived[i], v_arch);
                 a_read := COALESCE(p_read[i], v_read) OR a_arch;
                 a_seen := COALESCE(p_seen[i], v_seen) OR a_read;
-                r.body := n.body;
-                IF a_arch = v_arch AND a_read = v_read AND a_seen = v_seen THEN
+                r.body := v_body;
+                IF v_op = 2 AND a_arch = v_arch AND a_read = v_read AND a_seen = v_seen THEN
                     r.status := 1;
                     r.seq := n.state_seq;
                     r.read_at := v_read_at;
@@ -278,10 +310,17 @@ BEGIN
                 h.unseen := h.unseen + v_seen::integer - a_seen::integer;
                 h.counts := count_add(h.counts, n.customer_id, n.type, v_read::integer - a_read::integer, v_seen::integer - a_seen::integer);
             END IF;
-            IF v_op = 2 THEN
-                UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
-                                         revived = n.seq <= h.mark_seq
-                WHERE user_id = v_user AND id = v_id;
+            IF v_op IN (2, 9) THEN
+                IF v_op = 2 THEN
+                    UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
+                                             revived = n.seq <= h.mark_seq
+                    WHERE user_id = v_user AND id = v_id;
+                ELSE
+                    UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
+                                             revived = n.seq <= h.mark_seq,
+                                             body = n.body, level = n.level, priority = n.priority, expires_at = n.expires_at
+                    WHERE user_id = v_user AND id = v_id;
+                END IF;
                 r.state := a_read::integer + 2 * a_seen::integer + 4 * a_arch::integer;
                 r.read_at := v_read_at;
             ELSE
