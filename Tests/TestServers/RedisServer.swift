@@ -18,9 +18,9 @@ public final class RedisServer: @unchecked Sendable {
     public init() throws {
         self.port = try PostgresServer.freePort()
         self.shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-        // The shell's input ends with this process, however that ends.
+        // The shell's input ends with this process, however that ends. (No `wait`: the thread that starts it may have SIGCHLD blocked.)
         self.shell.arguments = [
-            "-c", "redis-server --port \(self.port) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp & read -r end; kill -9 $!; wait $!",
+            "-c", "redis-server --port \(self.port) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp & read -r end; kill -9 $!",
         ]
         self.shell.standardInput = self.input
         self.shell.standardOutput = FileHandle.nullDevice
