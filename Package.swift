@@ -151,6 +151,14 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "NodeTests",
+            dependencies: [
+                "carillon", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioHTTP1, logging, lifecycle,
+                .product(name: "AsyncHTTPClient", package: "async-http-client"), .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "NotificationStoreTests",
             dependencies: ["NotificationStore", "NotificationCore", "PostgresClient", "TestServers", logging],
             swiftSettings: settings

@@ -1,12 +1,12 @@
 import Crypto
-import Gateway
+package import Gateway
 import NIOCore
-import NIOHTTP1
+package import NIOHTTP1
 import NotificationCore
 
 /// Answers to conditional reads (RFC 9110, 8.8.3 and 13.1.2). The tag is a hash of the answer: it changes exactly when the answer does.
-enum EntityTag {
-    static func make(_ bytes: [UInt8]) -> String {
+package enum EntityTag {
+    package static func make(_ bytes: [UInt8]) -> String {
         var tag = [UInt8(ascii: "\"")]
         for byte in SHA256.hash(data: bytes).prefix(16) {
             tag.append(hexDigit(byte >> 4))
@@ -17,7 +17,7 @@ enum EntityTag {
     }
 
     /// 304 where the client has this answer already.
-    static func response(to request: GatewayRequest, _ bytes: [UInt8], headers: HTTPHeaders = HTTPHeaders()) -> GatewayResponse {
+    package static func response(to request: GatewayRequest, _ bytes: [UInt8], headers: HTTPHeaders = HTTPHeaders()) -> GatewayResponse {
         let tag = self.make(bytes)
         var headers = headers
         headers.add(name: "etag", value: tag)
@@ -28,7 +28,7 @@ enum EntityTag {
     }
 
     /// The weak comparison.
-    static func matches(_ values: [Substring], _ tag: String) -> Bool {
+    package static func matches(_ values: [Substring], _ tag: String) -> Bool {
         values.contains { $0 == "*" || $0 == tag || $0 == "W/" + tag }
     }
 }

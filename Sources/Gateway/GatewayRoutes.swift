@@ -27,6 +27,8 @@ public struct GatewayRoutes: Sendable {
     public var fallback: (any HTTPResponder<CarillonRequestContext>)?
     private var plain: [String: [Plain]] = [:]
     private var streams: [String: any StreamRoute] = [:]
+    /// Of ``fallback``, where it is a router's.
+    private var routed: [ServedRoute] = []
 
     public init(
         origins: Origins, wrongRole: @escaping @Sendable (HTTPMethod, String) -> String? = { _, _ in nil },
@@ -42,6 +44,22 @@ public struct GatewayRoutes: Sendable {
         let router = Router(context: CarillonRequestContext.self)
         router.add(middleware: ProblemMiddleware())
         return router
+    }
+
+    /// Has the router answer whatever the other routes do not.
+    public mutating func use(_ router: Router<CarillonRequestContext>) {
+        self.fallback = router.buildResponder()
+        self.routed = router.routes.map { ServedRoute(method: $0.method.rawValue, path: $0.path.description) }
+    }
+
+    /// All that is answered here, sorted, without what follows of itself: `HEAD` for each `GET`, and `OPTIONS`.
+    public var served: [ServedRoute] {
+        var routes = Set(self.routed)
+        for (path, entries) in self.plain {
+            for entry in entries { routes.insert(ServedRoute(method: entry.method.rawValue, path: path)) }
+        }
+        for path in self.streams.keys { routes.insert(ServedRoute(method: HTTPMethod.GET.rawValue, path: path)) }
+        return routes.sorted()
     }
 
     /// A route for `GET` answers `HEAD` as well.

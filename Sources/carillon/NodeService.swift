@@ -19,6 +19,8 @@ import ServiceLifecycle
 struct NodeService: Service {
     let configuration: NodeConfiguration
     let logger: Logger
+    /// Told the address and all routes once the node listens.
+    var onStart: @Sendable (SocketAddress, [ServedRoute]) -> Void = { _, _ in }
 
     func run() async throws {
         let configuration = self.configuration
@@ -60,6 +62,7 @@ struct NodeService: Service {
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
+        routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
         if configuration.roles.contains(.api), let writer {
@@ -72,7 +75,7 @@ struct NodeService: Service {
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
-            routes.fallback = router.buildResponder()
+            routes.use(router)
             if configuration.demo {
                 Demo(configuration: configuration, credentials: credentials, writer: writer, planner: planner, catalogue: catalogue).add(to: &routes)
             }
@@ -138,6 +141,7 @@ struct NodeService: Service {
                     "address": "\(address)", "roles": "\(configuration.roles.map(\.rawValue).sorted().joined(separator: ","))",
                     "connections": "\(configuration.maximumConnections)",
                 ])
+            self.onStart(address, routes.served)
             try? await gracefulShutdown()
             self.logger.info("node drains")
             health.drain()
