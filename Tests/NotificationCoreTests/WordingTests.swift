@@ -103,6 +103,12 @@ struct WordingTests {
         #expect(try Self.errors(#""type":"link","template_data":null"#) == [FieldError(pointer: "/title", detail: "is required")])
     }
 
+    @Test("a title that a template may make is not missed while other fields are wrong")
+    func otherErrors() throws {
+        #expect(try Self.errors(#""type":"link","rec_id":"","template_data":{"t":"T"}"#).map(\.pointer) == ["/rec_id"])
+        #expect(try Self.errors(#""type":"link","template_data":{"t":"\#(String(repeating: "x", count: 201))"}"#).map(\.pointer) == ["/template_data"])
+    }
+
     @Test("text beyond its field's limit is refused, in every language, and so is a link that is none")
     func limits() throws {
         let long = String(repeating: "x", count: 195)
