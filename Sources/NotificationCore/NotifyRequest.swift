@@ -111,9 +111,9 @@ public struct NotifyRequest: Sendable {
         (self.title, self.content) = (standard.title ?? settings.title ?? "", standard.content)
         (self.linkURL, self.linkText) = (standard.linkURL, standard.linkText)
         // A direct event is one message for all.
-        if isSound, request == .stored { self.translations = words.translations(of: standard) }
+        if isSound, request != .direct { self.translations = words.translations(of: standard) }
         for error in words.errors { reader.fail(error) }
-        if self.title.isEmpty, words.errors.isEmpty, isSound || settings.templates.title == nil, !reader.failed("title") { reader.fail("title", "is required") }
+        if self.title.isEmpty, words.errors.isEmpty, isSound || settings.templates[.title] == nil, !reader.failed("title") { reader.fail("title", "is required") }
         if !reader.errors.isEmpty { throw ValidationError(code: reader.code, errors: reader.errors) }
     }
 
