@@ -50,9 +50,9 @@ public struct Catalogue: Sendable {
         /// before its type's templates for it.
         func completed(by type: Event) -> Event {
             var templates = self.templates
-            for part in Templates.allParts where templates[keyPath: part] == nil {
-                if part == \.title, self.title != nil { continue }
-                templates[keyPath: part] = type.templates[keyPath: part]
+            for part in Templates.Part.allCases where templates[part] == nil {
+                if part == .title, self.title != nil { continue }
+                templates[part] = type.templates[part]
             }
             return Event(
                 title: self.title ?? type.title, level: self.level ?? type.level, priority: self.priority ?? type.priority,
@@ -118,7 +118,7 @@ public struct Catalogue: Sendable {
 
     /// The locales that templates have texts for, besides the standard ones, in order.
     public var locales: [LocaleTag] {
-        let all = self.kinds.values.flatMap { [$0.defaults] + $0.events.values }.flatMap(\.templates.locales)
+        let all = self.kinds.values.flatMap { [$0.defaults] + $0.events.values }.flatMap { $0.templates.locales() }
         return Set(all).sorted { $0.description < $1.description }
     }
 }

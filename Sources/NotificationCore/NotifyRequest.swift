@@ -111,13 +111,15 @@ public struct NotifyRequest: Sendable {
         self.required = settings.required
         self.templates = settings.templates
         var words = WordingRenderer(given: given, settings: settings, data: self.templateData ?? .object([]), limits: limits)
-        // With other errors the data may be anything.
-        let standard = reader.errors.isEmpty ? words.render(nil) : given
-        (self.title, self.content, self.linkURL, self.linkText) = (standard.title ?? settings.title ?? "", standard.content, standard.linkURL, standard.linkText)
+        // With other errors the data may be anything, and whether a template makes a title of them is not known.
+        let isSound = reader.errors.isEmpty
+        let standard = isSound ? words.render(nil) : given
+        (self.title, self.content) = (standard.title ?? settings.title ?? "", standard.content)
+        (self.linkURL, self.linkText) = (standard.linkURL, standard.linkText)
         // A direct event is one message for all.
-        if reader.errors.isEmpty, request == .stored { self.translations = words.translations(of: standard) }
+        if isSound, request != .direct { self.translations = words.translations(of: standard) }
         for error in words.errors { reader.fail(error) }
-        if self.title.isEmpty, !reader.failed("title") { reader.fail("title", "is required") }
+        if self.title.isEmpty, words.errors.isEmpty, isSound || settings.templates[.title] == nil, !reader.failed("title") { reader.fail("title", "is required") }
         if !reader.errors.isEmpty { throw ValidationError(code: reader.code, errors: reader.errors) }
     }
 

@@ -27,16 +27,16 @@ extension NotifyRequest {
     public func renderEmail(_ locale: String?) throws(TextTemplate.TooLarge) -> RenderedEmail {
         let (tag, data) = (locale.flatMap { LocaleTag($0) }, self.dataWithWording(locale))
         return RenderedEmail(
-            subject: try self.templates.emailSubject?[tag]?.render(data, limit: RenderedEmail.maximumSubject),
-            html: try self.templates.emailHTML?[tag]?.render(data, limit: RenderedEmail.maximumHTML),
-            text: try self.templates.emailText?[tag]?.render(data, limit: RenderedEmail.maximumText))
+            subject: try self.templates[.emailSubject]?[tag]?.render(data, limit: RenderedEmail.maximumSubject),
+            html: try self.templates[.emailHTML]?[tag]?.render(data, limit: RenderedEmail.maximumHTML),
+            text: try self.templates[.emailText]?[tag]?.render(data, limit: RenderedEmail.maximumText))
     }
 
     /// The text message for a reader with this locale; nil without a template for it.
     ///
     /// - Throws: ``TextTemplate/TooLarge`` when it would be longer than ``RenderedEmail/maximumSMS``.
     public func renderSMS(_ locale: String?) throws(TextTemplate.TooLarge) -> String? {
-        try self.templates.sms?[locale.flatMap { LocaleTag($0) }]?.render(self.dataWithWording(locale), limit: RenderedEmail.maximumSMS)
+        try self.templates[.sms]?[locale.flatMap { LocaleTag($0) }]?.render(self.dataWithWording(locale), limit: RenderedEmail.maximumSMS)
     }
 
     private func dataWithWording(_ locale: String?) -> JSONValue {

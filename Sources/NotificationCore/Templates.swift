@@ -48,26 +48,39 @@ public struct LocalizedTemplate: Sendable, Equatable {
     }
 }
 
-/// The texts that an event makes of `template_data`. A part that is nil is not made.
+/// The texts that an event makes of `template_data`. A part that is absent is not made.
 public struct Templates: Sendable, Equatable {
-    public var title: LocalizedTemplate?
-    public var content: LocalizedTemplate?
-    public var linkURL: LocalizedTemplate?
-    public var linkText: LocalizedTemplate?
-    public var emailSubject: LocalizedTemplate?
-    public var emailHTML: LocalizedTemplate?
-    public var emailText: LocalizedTemplate?
-    public var sms: LocalizedTemplate?
+    public enum Part: Sendable, CaseIterable {
+        case title, content, linkURL, linkText
+        case emailSubject, emailHTML, emailText
+        case sms
 
-    public init() {}
+        public var kind: TextTemplate.Kind {
+            switch self {
+            case .title, .linkText, .emailSubject: .line
+            case .content, .emailText, .sms: .text
+            case .emailHTML: .html
+            case .linkURL: .link
+            }
+        }
+    }
 
-    public typealias Part = WritableKeyPath<Templates, LocalizedTemplate?> & Sendable
+    // One reference: requests carry it.
+    private var parts: [Part: LocalizedTemplate]
 
-    public static let inAppParts: [any Part] = [\.title, \.content, \.linkURL, \.linkText]
-    public static let allParts: [any Part] = Templates.inAppParts + [\.emailSubject, \.emailHTML, \.emailText, \.sms]
+    public init(_ parts: [Part: LocalizedTemplate] = [:]) {
+        self.parts = parts
+    }
 
-    /// The locales that any part has a text of its own for.
-    public var locales: Set<LocaleTag> {
-        Set(Self.allParts.flatMap { self[keyPath: $0]?.translations.keys.map { $0 } ?? [] })
+    public var isEmpty: Bool { self.parts.isEmpty }
+
+    public subscript(part: Part) -> LocalizedTemplate? {
+        get { self.parts[part] }
+        set { self.parts[part] = newValue }
+    }
+
+    /// The locales that any of these parts has a text of its own for.
+    public func locales(of parts: [Part] = Part.allCases) -> Set<LocaleTag> {
+        Set(parts.flatMap { self.parts[$0]?.translations.keys.map { $0 } ?? [] })
     }
 }

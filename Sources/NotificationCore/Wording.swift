@@ -21,36 +21,31 @@ struct WordingRenderer {
         self.limits = limits
     }
 
-    private var templates: Templates { self.settings.templates }
-
     /// The words for one locale; nil is the standard one.
     mutating func render(_ locale: LocaleTag?) -> Wording {
         var words = self.given
-        words.title = words.title ?? self.text(self.templates.title, locale, "title", self.limits.title) ?? self.settings.title
-        words.content = words.content ?? self.text(self.templates.content, locale, "content", self.limits.content)
-        words.linkURL = words.linkURL ?? self.text(self.templates.linkURL, locale, "link_url", self.limits.link)
-        words.linkText = words.linkText ?? self.text(self.templates.linkText, locale, "link_text", self.limits.title)
+        words.title = words.title ?? self.text(.title, locale, "title", self.limits.title) ?? self.settings.title
+        words.content = words.content ?? self.text(.content, locale, "content", self.limits.content)
+        words.linkURL = words.linkURL ?? self.text(.linkURL, locale, "link_url", self.limits.link)
+        words.linkText = words.linkText ?? self.text(.linkText, locale, "link_text", self.limits.title)
         if self.given.linkURL == nil, let link = words.linkURL, !TextRules.isAllowedLink(link) {
             self.fail("makes no valid link_url\(Self.name(locale)): it must be http, https, mailto or a path of the site")
         }
         return words
     }
 
-    /// The words for each locale in which they are not the standard ones.
+    /// The words for each locale that templates have texts for; none when they all say the standard ones.
     mutating func translations(of standard: Wording) -> [LocaleTag: Wording] {
-        var locales: Set<LocaleTag> = []
-        if self.given.title == nil { locales.formUnion(self.templates.title?.translations.keys.map { $0 } ?? []) }
-        if self.given.content == nil { locales.formUnion(self.templates.content?.translations.keys.map { $0 } ?? []) }
-        if self.given.linkURL == nil { locales.formUnion(self.templates.linkURL?.translations.keys.map { $0 } ?? []) }
-        if self.given.linkText == nil { locales.formUnion(self.templates.linkText?.translations.keys.map { $0 } ?? []) }
+        if self.settings.templates.isEmpty { return [:] }
+        let made = [(Templates.Part.title, self.given.title), (.content, self.given.content), (.linkURL, self.given.linkURL), (.linkText, self.given.linkText)]
         var translations: [LocaleTag: Wording] = [:]
-        for locale in locales { translations[locale] = self.render(locale) }
+        for locale in self.settings.templates.locales(of: made.filter { $0.1 == nil }.map(\.0)) { translations[locale] = self.render(locale) }
         return translations.values.contains { $0 != standard } ? translations : [:]
     }
 
     /// Nil when there is no template, or it makes nothing of the data.
-    private mutating func text(_ part: LocalizedTemplate?, _ locale: LocaleTag?, _ name: String, _ limit: Int) -> String? {
-        guard let template = part?[locale] else { return nil }
+    private mutating func text(_ part: Templates.Part, _ locale: LocaleTag?, _ name: String, _ limit: Int) -> String? {
+        guard let template = self.settings.templates[part]?[locale] else { return nil }
         switch Result(catching: { () throws(TextTemplate.TooLarge) in try template.render(self.data, limit: limit) }) {
         case .success(let text): return text.isEmpty ? nil : text
         case .failure:

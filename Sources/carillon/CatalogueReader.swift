@@ -165,7 +165,7 @@ struct CatalogueReader {
     private mutating func templates(_ node: Node, _ pointer: String, besideTitle: Bool) -> Templates {
         var templates = Templates()
         // The first translation of each part, which then needs a standard text.
-        var translated: [any Templates.Part: (node: Node, pointer: String)] = [:]
+        var translated: [Templates.Part: (node: Node, pointer: String)] = [:]
         var seen: [LocaleTag: Int] = [:]
         for (key, value) in self.mapping(node, pointer) ?? [] {
             let pointer = Self.join(pointer, key.text)
@@ -178,44 +178,44 @@ struct CatalogueReader {
                 if let line = seen.updateValue(Self.line(key.node), forKey: tag) { self.fail(key.node, pointer, "stands twice: also in line \(line)") }
                 locale = tag
             }
-            for (part, kind, node, pointer) in self.parts(value, pointer) {
-                guard let template = self.template(node, pointer, kind) else { continue }
-                var all = templates[keyPath: part] ?? LocalizedTemplate(standard: nil)
+            for (part, node, pointer) in self.parts(value, pointer) {
+                guard let template = self.template(node, pointer, part.kind) else { continue }
+                var all = templates[part] ?? LocalizedTemplate(standard: nil)
                 if let locale {
                     all.translations[locale] = template
                     if translated[part] == nil { translated[part] = (node, pointer) }
                 } else {
                     all.standard = template
                 }
-                templates[keyPath: part] = all
+                templates[part] = all
             }
         }
-        for (part, first) in translated where templates[keyPath: part]?.standard == nil {
-            if part == \.title, besideTitle { continue }
+        for (part, first) in translated where templates[part]?.standard == nil {
+            if part == .title, besideTitle { continue }
             self.fail(first.node, first.pointer, "has no text under default, for readers of other languages")
         }
         return templates
     }
 
-    private typealias FoundPart = (part: any Templates.Part, kind: TextTemplate.Kind, node: Node, pointer: String)
+    private typealias FoundPart = (part: Templates.Part, node: Node, pointer: String)
 
     private mutating func parts(_ node: Node, _ pointer: String) -> [FoundPart] {
         var found: [FoundPart] = []
         for (key, value) in self.mapping(node, pointer) ?? [] {
             let pointer = Self.join(pointer, key.text)
             switch key.text {
-            case "title": found.append((\.title, .line, value, pointer))
-            case "content": found.append((\.content, .text, value, pointer))
-            case "link_url": found.append((\.linkURL, .link, value, pointer))
-            case "link_text": found.append((\.linkText, .line, value, pointer))
-            case "sms": found.append((\.sms, .text, value, pointer))
+            case "title": found.append((.title, value, pointer))
+            case "content": found.append((.content, value, pointer))
+            case "link_url": found.append((.linkURL, value, pointer))
+            case "link_text": found.append((.linkText, value, pointer))
+            case "sms": found.append((.sms, value, pointer))
             case "email":
                 for (key, value) in self.mapping(value, pointer) ?? [] {
                     let pointer = Self.join(pointer, key.text)
                     switch key.text {
-                    case "subject": found.append((\.emailSubject, .line, value, pointer))
-                    case "html": found.append((\.emailHTML, .html, value, pointer))
-                    case "text": found.append((\.emailText, .text, value, pointer))
+                    case "subject": found.append((.emailSubject, value, pointer))
+                    case "html": found.append((.emailHTML, value, pointer))
+                    case "text": found.append((.emailText, value, pointer))
                     default: self.fail(key.node, pointer, "is not known; there are: subject, html, text")
                     }
                 }

@@ -11,16 +11,16 @@ struct WordingTests {
 
     static func catalogue() throws -> Catalogue {
         var message = Templates()
-        message.title = try Self.template("{{sender}} wrote", .line, ["fr": "{{sender}} a écrit", "pt": "{{sender}} escreveu", "pt-BR": "{{sender}} mandou"])
-        message.content = try Self.template("In {{room}}", .text, ["fr": "Dans {{room}}"])
-        message.linkURL = try Self.template("/rooms/{{room}}", .link)
-        message.emailSubject = try Self.template("{{title}} ({{count}})", .line, ["fr": "{{title}} ! ({{count}})"])
-        message.emailHTML = try Self.template("<h1>{{title}}</h1><p>{{content}}</p><a href=\"{{link_url}}\">{{room}}</a>", .html)
-        message.emailText = try Self.template("{{title}}\n{{content}}")
-        message.sms = try Self.template("{{title}}: {{content}}")
+        message[.title] = try Self.template("{{sender}} wrote", .line, ["fr": "{{sender}} a écrit", "pt": "{{sender}} escreveu", "pt-BR": "{{sender}} mandou"])
+        message[.content] = try Self.template("In {{room}}", .text, ["fr": "Dans {{room}}"])
+        message[.linkURL] = try Self.template("/rooms/{{room}}", .link)
+        message[.emailSubject] = try Self.template("{{title}} ({{count}})", .line, ["fr": "{{title}} ! ({{count}})"])
+        message[.emailHTML] = try Self.template("<h1>{{title}}</h1><p>{{content}}</p><a href=\"{{link_url}}\">{{room}}</a>", .html)
+        message[.emailText] = try Self.template("{{title}}\n{{content}}")
+        message[.sms] = try Self.template("{{title}}: {{content}}")
         var chat = Templates()
-        chat.title = try Self.template("Chat: {{subject}}", .line, ["fr": "Discussion : {{subject}}"])
-        chat.content = try Self.template("{{subject}}")
+        chat[.title] = try Self.template("Chat: {{subject}}", .line, ["fr": "Discussion : {{subject}}"])
+        chat[.content] = try Self.template("{{subject}}")
         return try Catalogue([
             .init(
                 name: "chat", defaults: .init(title: "Chat", level: .success, channels: [.email], required: [.sms], templates: chat),
@@ -28,7 +28,7 @@ struct WordingTests {
                     "message": .init(title: "New message", required: [.inApp], templates: message), "plain": .init(), "titled": .init(title: "Titled", level: .error),
                     "bare": .init(templates: try { () throws -> Templates in
                         var bare = Templates()
-                        bare.title = try Self.template("{{x}}", .line)
+                        bare[.title] = try Self.template("{{x}}", .line)
                         return bare
                     }()),
                 ]),
@@ -36,8 +36,8 @@ struct WordingTests {
                 name: "link",
                 defaults: .init(templates: try { () throws -> Templates in
                     var link = Templates()
-                    link.title = try Self.template("{{t}}", .line)
-                    link.linkURL = try Self.template("{{{url}}}", .link)
+                    link[.title] = try Self.template("{{t}}", .line)
+                    link[.linkURL] = try Self.template("{{{url}}}", .link)
                     return link
                 }())),
         ])
@@ -101,6 +101,12 @@ struct WordingTests {
     func noTitle() throws {
         #expect(try Self.errors(#""type":"link""#) == [FieldError(pointer: "/title", detail: "is required")])
         #expect(try Self.errors(#""type":"link","template_data":null"#) == [FieldError(pointer: "/title", detail: "is required")])
+    }
+
+    @Test("a title that a template may make is not missed while other fields are wrong")
+    func otherErrors() throws {
+        #expect(try Self.errors(#""type":"link","rec_id":"","template_data":{"t":"T"}"#).map(\.pointer) == ["/rec_id"])
+        #expect(try Self.errors(#""type":"link","template_data":{"t":"\#(String(repeating: "x", count: 201))"}"#).map(\.pointer) == ["/template_data"])
     }
 
     @Test("text beyond its field's limit is refused, in every language, and so is a link that is none")
