@@ -95,12 +95,14 @@ public final class InboxWriter: Sendable {
     /// A body that several commands share is held once.
     private static func size(of commands: [InboxCommand]) -> Int {
         var size = 0
-        var last: String?
+        // One for each language.
+        var last: [String] = []
         for command in commands {
             size += command.size
-            guard case .create(let new) = command.action, new.body != last else { continue }
+            guard case .create(let new) = command.action, !last.contains(new.body) else { continue }
             size += new.body.utf8.count
-            last = new.body
+            if last.count == 8 { last.removeFirst() }
+            last.append(new.body)
         }
         return size
     }

@@ -113,6 +113,7 @@ struct InboxModel {
         case .retire(let id):
             guard let row = self.rows[id] else { return Outcome(status: .notFound) }
             return self.remove(row, .deleted)
+        case .skip: return Outcome(status: .unchanged)
         case .readAll(let customer, let type, let upTo, let scope):
             var bound: Int64?
             if let upTo {
