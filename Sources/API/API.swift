@@ -14,19 +14,26 @@ public struct API: Sendable {
     private let reads: InboxReads
     private let writes: InboxWrites
     private let corrections: Corrections
+    private let preferences: PreferencesRoutes
+    private let contacts: ContactRoutes
+    private let deliveries: DeliveryReads
     private let logger: Logger
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner, sent: SentNotifications, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
+        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications,
+        catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
         self.notify = NotifyRoute(
             writer: writer, reader: reader, planner: planner, credentials: credentials, idempotency: Idempotency(store: idempotency), catalogue: catalogue)
-        self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
+        self.direct = DirectRoute(events: events, audience: audience, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
         self.corrections = Corrections(sent: sent, credentials: credentials)
+        self.preferences = PreferencesRoutes(recipients: recipients, credentials: credentials, catalogue: catalogue)
+        self.contacts = ContactRoutes(recipients: recipients, credentials: credentials)
+        self.deliveries = DeliveryReads(recipients: recipients, credentials: credentials)
     }
 
     /// Adds the routes that answer without Hummingbird.
@@ -52,5 +59,18 @@ public struct API: Sendable {
         router.patch("/v1/notifications/:id") { _, context in try await writes.change(context).hummingbird }
         router.post("/v1/notifications/seen") { _, context in try await writes.seen(context).hummingbird }
         router.delete("/v1/notifications/:id") { _, context in try await writes.delete(context).hummingbird }
+        self.addRecipientRoutes(to: router)
+    }
+
+    private func addRecipientRoutes(to router: Router<CarillonRequestContext>) {
+        let (preferences, contacts, deliveries) = (self.preferences, self.contacts, self.deliveries)
+        router.get("/v1/notifications/preferences") { _, context in try await preferences.get(context).hummingbird }
+        router.put("/v1/notifications/preferences") { _, context in try await preferences.put(context).hummingbird }
+        router.patch("/v1/notifications/preferences") { _, context in try await preferences.patch(context).hummingbird }
+        router.get("/v1/notifications/preferences/effective") { _, context in try await preferences.effective(context).hummingbird }
+        router.get("/v1/notifications/:id/deliveries") { _, context in try await deliveries.list(context).hummingbird }
+        router.get("/v1/contacts/:user_id") { _, context in try await contacts.get(context).hummingbird }
+        router.put("/v1/contacts/:user_id") { _, context in try await contacts.put(context).hummingbird }
+        router.delete("/v1/contacts/:user_id") { _, context in try await contacts.delete(context).hummingbird }
     }
 }

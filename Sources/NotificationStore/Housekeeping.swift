@@ -58,11 +58,21 @@ public struct Housekeeping: Sendable {
         }
     }
 
-    /// Makes the change log's next partitions and drops those that are over; forgets marks older than any notification.
+    // Index: deliveries_age (BRIN).
+    private static let deliveries = PostgresStatement(
+        "DELETE FROM deliveries WHERE ctid = ANY (ARRAY(SELECT ctid FROM deliveries WHERE created_at < now() - make_interval(days => $1) LIMIT 5000))")
+
+    /// Forgets what became of deliveries when their retention ends.
+    private func forgetDeliveries(days: Int) async throws(PostgresError) {
+        while try await self.pool.execute(Self.deliveries, [.int4(Int32(days))]).affectedRows == 5000 {}
+    }
+
+    /// Makes the change log's next partitions and drops those that are over; forgets deliveries after their retention, and marks older than any notification.
     public func keepLog(days: Int, retentionDays: Int) async throws(StoreError) {
         try await InboxReader.run { () async throws(PostgresError) in
             _ = try await self.pool.execute(Self.partitions, [.int4(Int32(days))])
             _ = try await self.pool.execute(Self.marks, [.int4(Int32(retentionDays + 1))])
+            try await self.forgetDeliveries(days: retentionDays)
         }
     }
 }

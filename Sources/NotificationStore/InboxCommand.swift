@@ -17,6 +17,8 @@ public struct InboxCommand: Sendable {
         case retire(NotificationID)
         /// The application corrects it. What it is, read or not, stays.
         case correct(NotificationID, NotificationCorrection)
+        /// Nothing for the inbox: by which channels a notification did not go to this user.
+        case skip(SkippedNotification)
     }
 
     public var user: UserID
@@ -30,7 +32,8 @@ public struct InboxCommand: Sendable {
     /// What it holds of the writer's queue, in bytes, without its body.
     var size: Int {
         switch self.action {
-        case .create: 512 + self.user.value.utf8.count
+        case .create(let new): 512 + self.user.value.utf8.count + 128 * new.deliveries.count
+        case .skip(let skipped): 512 + self.user.value.utf8.count + 128 * skipped.deliveries.count
         case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .correct: 256 + self.user.value.utf8.count
         }
     }
@@ -54,6 +57,8 @@ public struct NewNotification: Sendable {
     public var inApp: Bool
     /// The members of its JSON that only a correction changes.
     public var body: String
+    /// What is known, as it is written, of the other channels.
+    public var deliveries: [NewDelivery] = []
 
     public init(id: NotificationID, request: NotifyRequest, body: String, createdAt: Timestamp) {
         self.id = id
@@ -70,6 +75,24 @@ public struct NewNotification: Sendable {
         self.expiresAt = request.expiresAt
         self.inApp = request.channels.contains(.inApp)
         self.body = body
+    }
+}
+
+/// A notification that a user does not get by any channel.
+public struct SkippedNotification: Sendable {
+    /// It names nothing but its deliveries.
+    public var id: NotificationID
+    public var type: String
+    public var event: String?
+    public var customer: String?
+    public var deliveries: [NewDelivery]
+
+    public init(id: NotificationID, request: NotifyRequest, deliveries: [NewDelivery]) {
+        self.id = id
+        self.type = request.type
+        self.event = request.event
+        self.customer = request.customer?.value
+        self.deliveries = deliveries
     }
 }
 

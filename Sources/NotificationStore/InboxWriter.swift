@@ -101,18 +101,20 @@ public final class InboxWriter: Sendable {
     /// A body that several commands share is held once.
     private static func size(of commands: [InboxCommand]) -> Int {
         var size = 0
-        var last: String?
+        // One for each language.
+        var last: [String] = []
         for command in commands {
             size += command.size
             let body: String
             switch command.action {
             case .create(let new): body = new.body
             case .correct(_, let correction): body = correction.members
-            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: continue
+            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip: continue
             }
-            if body == last { continue }
+            if last.contains(body) { continue }
             size += body.utf8.count
-            last = body
+            if last.count == 8 { last.removeFirst() }
+            last.append(body)
         }
         return size
     }

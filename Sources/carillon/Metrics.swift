@@ -1,3 +1,4 @@
+import API
 import Delivery
 import Edge
 import Gateway
@@ -18,6 +19,8 @@ final class NodeMetrics: Sendable {
         var publisher: Publisher?
         var repair: CopyRepair?
         var catalogue: LiveCatalogue?
+        var recipients: RecipientReader?
+        var audience: DirectAudience?
     }
 
     let publish = Histogram()
@@ -40,6 +43,8 @@ final class NodeMetrics: Sendable {
         }
     }
     func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
+    func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
+    func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -87,6 +92,15 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_published_total", "Messages published.", publisher.published)
             text.counter("carillon_publish_failures_total", "Messages left to the commit tail.", publisher.failed)
             text.histogram("carillon_publish_seconds", "From commit to Redis' answer.", self.publish)
+        }
+        if let recipients = state.recipients?.counters {
+            text.counter("carillon_recipient_queries_total", "Queries for what recipients prefer and where they are reached.", recipients.queries)
+            text.counter("carillon_recipient_lookups_total", "Recipients that these asked for.", recipients.lookups)
+            text.counter("carillon_recipient_refusals_total", "Requests refused since too many recipients waited.", recipients.refused)
+            text.gauge("carillon_recipients_waiting", "Recipients that wait for their query.", recipients.waiting)
+        }
+        if let audience = state.audience {
+            text.counter("carillon_direct_unchecked_total", "Direct events sent without knowing what their users prefer.", audience.unchecked)
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)

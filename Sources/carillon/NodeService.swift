@@ -45,6 +45,7 @@ struct NodeService: Service {
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
 
         var writer: InboxWriter?
+        var recipients: RecipientReader?
         if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
             let publisher = Publisher(redis: redis, names: names, copies: copies, latency: metrics.publish, logger: self.logger)
             var settings = InboxWriter.Settings()
@@ -54,6 +55,10 @@ struct NodeService: Service {
             made.start()
             writer = made
             metrics.watch(writer: made, publisher: publisher)
+            let reader = RecipientReader(configuration: configuration.database, identity: identity, logger: self.logger)
+            reader.start()
+            recipients = reader
+            metrics.watch(recipients: reader)
         }
 
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
@@ -65,12 +70,15 @@ struct NodeService: Service {
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
-        if configuration.roles.contains(.api), let writer {
-            let planner = NotifyPlanner()
+        if configuration.roles.contains(.api), let writer, let recipients {
+            let planner = NotifyPlanner(recipients: recipients)
+            let audience = DirectAudience(reader: recipients)
+            metrics.watch(audience: audience)
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, sent: SentNotifications(pool: pool, writer: writer), catalogue: catalogue, logger: self.logger)
+                credentials: credentials, planner: planner, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
+                sent: SentNotifications(pool: pool, writer: writer), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
@@ -155,6 +163,7 @@ struct NodeService: Service {
         subscriptions?.stop()
         try? await subscriber?.shutdown().get()
         await writer?.close()
+        await recipients?.close()
         try? await redis.shutdown().get()
         await pool.close()
         try await group.shutdownGracefully()

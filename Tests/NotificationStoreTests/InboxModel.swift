@@ -125,6 +125,7 @@ struct InboxModel {
             if row.seq != nil { row.stateSeq = self.seq + 1 }
             self.rows[id] = row
             return row.seq == nil ? Outcome(status: .stored) : Outcome(status: .changed, changes: [self.named(.updated, row)])
+        case .skip: return Outcome(status: .unchanged)
         case .readAll(let customer, let type, let upTo, let scope):
             var bound: Int64?
             if let upTo {

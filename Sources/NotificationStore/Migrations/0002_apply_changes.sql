@@ -68,13 +68,17 @@ $$;
 --
 -- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 taken back, or end of retention,
 -- 9 correct (the body is a JSON object of the members to change; level and priority where they are
--- among them; in_app says whether the expiry is).
+-- among them; in_app says whether the expiry is), 10 nothing but its deliveries.
+--
+-- Deliveries name the item that they belong to (from 1) and are written with it.
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
     p_bodies text[], p_body integer[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
     p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
-    p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[]
+    p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[],
+    p_delivery_items integer[], p_delivery_channels text[], p_delivery_endpoints text[], p_delivery_states text[], p_delivery_reasons text[],
+    p_delivery_not_before timestamptz[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -430,6 +434,9 @@ BEGIN
                 VALUES (v_user, r.seq, r.kind, r.unread, r.unseen, r.customer_id, r.customer_counts::jsonb, v_before, r.type, r.up_to_seq, v_now);
             END IF;
             RETURN NEXT r;
+        ELSIF v_op = 10 THEN
+            r.status := 1;
+            RETURN NEXT r;
         ELSE
             RAISE invalid_parameter_value USING MESSAGE = 'unknown op ' || v_op;
         END IF;
@@ -442,6 +449,17 @@ BEGIN
             FROM generate_subscripts(p_claims, 1) AS k WHERE p_claims[k] = j)
         WHERE owner = p_claim_owners[j] AND route = p_claim_routes[j] AND key = p_claim_keys[j];
     END LOOP;
+
+    IF p_delivery_items <> '{}' THEN
+        INSERT INTO deliveries (user_id, notification_id, channel, endpoint, state, reason, type, event, customer_id, not_before, created_at, at)
+        SELECT p_users[d.item], p_ids[d.item], d.channel, d.endpoint, d.state, d.reason, p_types[d.item], p_events[d.item], p_customers[d.item],
+               d.not_before, v_now, v_now
+        FROM unnest(p_delivery_items, p_delivery_channels, p_delivery_endpoints, p_delivery_states, p_delivery_reasons, p_delivery_not_before)
+             AS d(item, channel, endpoint, state, reason, not_before)
+        WHERE v_done[p_claims[d.item]] IS NOT TRUE
+        ON CONFLICT DO NOTHING;
+        v_written := true;
+    END IF;
 
     -- Also without a user: a batch in doubt is known by it.
     IF v_users <> '{}' OR v_written THEN
