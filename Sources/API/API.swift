@@ -12,10 +12,11 @@ public struct API: Sendable {
     private let direct: DirectRoute
     private let reads: InboxReads
     private let writes: InboxWrites
+    private let audit: AuditReads
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner,
+        planner: NotifyPlanner, audit: AuditStore,
         catalogue: @escaping @Sendable () -> Catalogue
     ) {
         self.notify = NotifyRoute(
@@ -23,6 +24,7 @@ public struct API: Sendable {
         self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
+        self.audit = AuditReads(store: audit, credentials: credentials)
     }
 
     /// Adds the routes that answer without Hummingbird.
@@ -33,7 +35,7 @@ public struct API: Sendable {
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
-        let (reads, writes) = (self.reads, self.writes)
+        let (reads, writes, audit) = (self.reads, self.writes, self.audit)
         router.get("/v1/notifications") { _, context in try await reads.list(context).hummingbird }
         router.get("/v1/notifications/count") { _, context in try await reads.count(context).hummingbird }
         router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
@@ -44,6 +46,7 @@ public struct API: Sendable {
         }
         router.patch("/v1/notifications/:id") { _, context in try await writes.change(context).hummingbird }
         router.post("/v1/notifications/seen") { _, context in try await writes.seen(context).hummingbird }
+        router.get("/v1/admin/audit") { _, context in try await audit.list(context).hummingbird }
         router.delete("/v1/notifications/:id") { _, context in try await writes.delete(context).hummingbird }
     }
 }

@@ -32,6 +32,8 @@ struct NodeService: Service {
         let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
+        let limiter = RateLimiter(redis: redis, names: names, settings: configuration.rateLimits)
+        limiter.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
         let secret = try await self.secret(pool)
@@ -39,8 +41,9 @@ struct NodeService: Service {
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
-            origins: Origins(configuration.origins))
-        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
+            origins: Origins(configuration.origins), limiter: limiter)
+        let audit = AuditLog(pool: pool, logger: self.logger)
+        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         var writer: InboxWriter?
         if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
@@ -66,7 +69,7 @@ struct NodeService: Service {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, catalogue: { catalogue })
+                credentials: credentials, planner: planner, audit: AuditStore(pool: pool), catalogue: { catalogue })
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
@@ -111,10 +114,11 @@ struct NodeService: Service {
         let server = GatewayServer(
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
-                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, logger: self.logger)
+                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
         let (theEdge, theWriter) = (edge, writer)
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await verifier.run() }
+            tasks.addTask { await audit.run() }
             if let theEdge {
                 tasks.addTask { await theEdge.runHeartbeat() }
                 tasks.addTask { await theEdge.runCommitTail() }
@@ -127,8 +131,8 @@ struct NodeService: Service {
                 metrics.watch(repair: repair)
                 tasks.addTask { await worker.run() }
                 tasks.addTask { await repair.run() }
-                let audit = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
-                tasks.addTask { await audit.run() }
+                let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                tasks.addTask { await counts.run() }
             }
             let address = try await server.start()
             self.logger.info(
@@ -150,6 +154,8 @@ struct NodeService: Service {
         subscriptions?.stop()
         try? await subscriber?.shutdown().get()
         await writer?.close()
+        await audit.close()
+        limiter.stop()
         try? await redis.shutdown().get()
         await pool.close()
         try await group.shutdownGracefully()

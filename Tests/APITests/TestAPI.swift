@@ -99,7 +99,7 @@ struct TestAPI: Sendable {
         let api = API(
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
-            planner: NotifyPlanner(), catalogue: { catalogue })
+            planner: NotifyPlanner(), audit: AuditStore(pool: self.pool), catalogue: { catalogue })
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)
         var routes = GatewayRoutes(origins: origins, fallback: router.buildResponder())
