@@ -255,11 +255,12 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         guard let exchange = self.exchange, let origin = exchange.audit, let log = self.shared.audit else { return }
         self.exchange?.audit = nil
         let known = exchange.trace.known
-        // Whoever has no name could fill the log.
+        // Whoever has no name could fill the log, as could who asks on past a limit.
+        let isOneOfMany = origin.isOneOfMany || known.subject == nil || status == .tooManyRequests
         log.record(
             AuditEntry(
                 at: .now(), subject: known.subject, method: origin.method, route: origin.route ?? known.route, ids: known.ids, status: Int(status.code),
-                address: origin.address, requestID: exchange.requestID), isOneOfMany: origin.isOneOfMany || known.subject == nil)
+                address: origin.address, requestID: exchange.requestID), isOneOfMany: isOneOfMany)
     }
 
     // MARK: Whole answers
