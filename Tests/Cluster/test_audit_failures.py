@@ -1,5 +1,6 @@
 """What the audit log keeps when Postgres, or a node, goes away."""
 
+import json
 import uuid
 
 import requests
@@ -74,3 +75,15 @@ def test_old_rows_are_removed():
             " 200, 1, '192.0.2.1', days::text FROM (SELECT days, now() - make_interval(days => days) AS at FROM unnest(ARRAY[1, 3]) days) d",
             database="carillon")  # fmt: skip
         until(lambda: statuses(world, user) == {"1": 200}, "the older row to go", 60)
+
+
+def test_an_error_of_the_service_is_in_both_logs_under_the_requests_id():
+    with World(edges=0) as world:
+        user = world.user()
+        world.postgres.sql("ALTER FUNCTION apply_changes RENAME TO taken_away", database="carillon")
+        request_id, status = write(world, user)
+        assert status == 500
+        until(lambda: statuses(world, user) == {request_id: 500}, "the row")
+        with open(world.apis[0].log) as log:
+            lines = [json.loads(line) for line in log if request_id in line]
+        assert len(lines) == 1 and lines[0]["request_id"] == request_id and lines[0]["level"] == "error", lines
