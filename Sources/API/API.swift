@@ -17,11 +17,12 @@ public struct API: Sendable {
     private let preferences: PreferencesRoutes
     private let contacts: ContactRoutes
     private let deliveries: DeliveryReads
+    private let audit: AuditReads
     private let logger: Logger
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications,
+        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, audit: AuditStore,
         catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
@@ -34,6 +35,7 @@ public struct API: Sendable {
         self.preferences = PreferencesRoutes(recipients: recipients, credentials: credentials, catalogue: catalogue)
         self.contacts = ContactRoutes(recipients: recipients, credentials: credentials)
         self.deliveries = DeliveryReads(recipients: recipients, credentials: credentials)
+        self.audit = AuditReads(store: audit, credentials: credentials)
     }
 
     /// Adds the routes that answer without Hummingbird.
@@ -47,7 +49,7 @@ public struct API: Sendable {
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
-        let (reads, writes, corrections) = (self.reads, self.writes, self.corrections)
+        let (reads, writes, corrections, audit) = (self.reads, self.writes, self.corrections, self.audit)
         router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
         router.get("/v1/internal/users/:id/count") { _, context in try await reads.countOfUser(context).hummingbird }
         router.patch("/v1/internal/notifications") { _, context in try await corrections.correct(context).hummingbird }
@@ -58,6 +60,7 @@ public struct API: Sendable {
         }
         router.patch("/v1/notifications/:id") { _, context in try await writes.change(context).hummingbird }
         router.post("/v1/notifications/seen") { _, context in try await writes.seen(context).hummingbird }
+        router.get("/v1/admin/audit") { _, context in try await audit.list(context).hummingbird }
         router.delete("/v1/notifications/:id") { _, context in try await writes.delete(context).hummingbird }
         self.addRecipientRoutes(to: router)
     }

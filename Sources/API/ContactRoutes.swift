@@ -34,7 +34,7 @@ struct ContactRoutes: Sendable {
 
     private func user(_ context: CarillonRequestContext) async throws(Problem) -> UserID {
         let request = context.request
-        _ = try await self.credentials.application(request.header("authorization"), apiKey: request.header("x-api-key"), scope: .contacts)
+        _ = try await self.credentials.application(request, scope: .contacts)
         guard let user = context.pathParameter("user_id").flatMap({ UserID($0) }) else {
             throw .invalidField("user_id", "must have 1 to \(UserID.maximumLength) characters, none of them a control character")
         }

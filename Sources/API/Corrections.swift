@@ -43,7 +43,7 @@ struct Corrections: Sendable {
 
     private func authorize(_ context: CarillonRequestContext) async throws(Problem) {
         let request = context.request
-        _ = try await self.credentials.application(request.header("authorization"), apiKey: request.header("x-api-key"), scope: .notify)
+        _ = try await self.credentials.application(request, scope: .notify)
     }
 
     private static func answer(_ name: StaticString, _ result: SentNotifications.Result) throws(Problem) -> GatewayResponse {

@@ -14,6 +14,8 @@ struct DirectRoute: PlainRoute {
     let credentials: Credentials
     let catalogue: @Sendable () -> Catalogue
 
+    var isOneOfMany: Bool { true }
+
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
         eventLoop.answer(to: request, scope: .direct, credentials: self.credentials) { _, promise in self.accept(request, eventLoop, promise) }
     }

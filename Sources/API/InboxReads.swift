@@ -77,7 +77,7 @@ struct InboxReads: Sendable {
     /// `GET /v1/internal/users/{id}/count`
     func countOfUser(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let request = context.request
-        _ = try await self.credentials.application(request.header("authorization"), apiKey: request.header("x-api-key"), scope: .notify)
+        _ = try await self.credentials.application(request, scope: .notify)
         guard let user = context.pathParameter("id").flatMap({ UserID($0) }) else {
             throw .invalidField("id", "must have 1 to \(UserID.maximumLength) characters, none of them a control character")
         }

@@ -12,9 +12,9 @@ struct Visitor: Sendable {
     /// The customers whose rows exist for this token; nil: all of them.
     let customers: [String]?
 
-    /// - Throws: ``Problem``: 401, or 403 for a write by cookie from a page that may not.
+    /// - Throws: ``Problem``: 401, 429, or 403 for a write by cookie from a page that may not.
     init(_ request: GatewayRequest, _ credentials: Credentials) async throws(Problem) {
-        let (token, source) = try await credentials.user(request.header("authorization"), cookie: request.cookie(credentials.cookieName))
+        let (token, source) = try await credentials.user(of: request)
         switch (source, request.head.method) {
         case (.header, _), (.cookie, .GET), (.cookie, .HEAD): break
         case (.cookie, _):

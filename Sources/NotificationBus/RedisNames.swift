@@ -13,6 +13,14 @@ public struct RedisNames: Sendable {
     public func leases(_ user: UserID) -> String { self.name(user, "l") }
     /// Streams that were closed a moment ago for being over the limit.
     public func evictions(_ user: UserID) -> String { self.name(user, "e") }
+    /// How many requests of a window were let in.
+    public func rate(_ subject: RateSubject, window: Int64) -> String {
+        switch subject {
+        case .user(let user): self.name(user, "rl:\(window)")
+        // No user's name has a colon: those are percent-encoded.
+        case .key(let id): "\(self.prefix):{key:\(id)}:rl:\(window)"
+        }
+    }
     public func ticket(_ nonce: String) -> String { "\(self.prefix):ticket:\(nonce)" }
     public func control(edge: String) -> String { "\(self.prefix):edge:\(edge)" }
     public var edges: String { "\(self.prefix):edges" }

@@ -5,6 +5,7 @@ import Gateway
 import NIOCore
 import NIOHTTP1
 import NotificationBus
+import NotificationCore
 import NotificationStore
 import PostgresClient
 import RedisClient
@@ -28,12 +29,16 @@ final class NodeMetrics: Sendable {
     private let pool: PostgresPool
     private let redis: RedisClient
     private let copies: CountCopies
+    private let limiter: RateLimiter
+    private let audit: AuditLog
     private let state = Mutex(State())
 
-    init(pool: PostgresPool, redis: RedisClient, copies: CountCopies) {
+    init(pool: PostgresPool, redis: RedisClient, copies: CountCopies, limiter: RateLimiter, audit: AuditLog) {
         self.pool = pool
         self.redis = redis
         self.copies = copies
+        self.limiter = limiter
+        self.audit = audit
     }
 
     func watch(edge: EdgeMetrics, subscriber: RedisSubscriber) {
@@ -108,6 +113,15 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_catalogue_reloads_total", "Times that the catalogue was read again and taken.", catalogue.reloads)
             text.counter("carillon_catalogue_reload_failures_total", "Times that it was wrong and the old one stayed.", catalogue.failures)
         }
+        let limits = self.limiter.counters
+        text.counter("carillon_rate_limited_total", "Requests refused by a rate limit.", limits.refused)
+        text.counter("carillon_rate_limit_ungoverned_total", "Requests let in while Redis was away.", limits.ungoverned)
+        text.counter("carillon_rate_limit_untracked_total", "Requests let in since too many subjects were known.", limits.untracked)
+        text.gauge("carillon_rate_limit_subjects", "Users and API keys that this node counts now.", self.limiter.subjects)
+        let audit = self.audit.counters
+        text.counter("carillon_audit_written_total", "Rows of the audit log written.", audit.written)
+        text.counter("carillon_audit_dropped_total", "Requests of which the audit log says nothing, since too many waited for Postgres.", audit.dropped)
+        text.gauge("carillon_audit_waiting", "Rows of the audit log that wait to be written.", audit.waiting)
         let pool = self.pool.snapshot
         text.gauge("carillon_postgres_connections", "Connections of the pool that are up.", pool.connected)
         text.gauge("carillon_postgres_in_flight", "Statements of the pool in flight.", pool.inFlight)

@@ -38,6 +38,7 @@ struct NodeConfiguration: Sendable {
     var logLevel: Logger.Level
     var threads: Int
     var lanes: Int
+    var rateLimits: RateLimiter.Settings
 
     init(settings: Settings, roles: String? = nil, port: Int? = nil, host: String? = nil, nodeName: String? = nil) throws {
         self.roles = try Settings.roles(roles ?? settings.text("CARILLON_ROLES") ?? "all")
@@ -64,6 +65,9 @@ struct NodeConfiguration: Sendable {
         self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
         self.threads = try settings.number("CARILLON_THREADS", default: min(64, System.coreCount), in: 1...64)
         self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
+        self.rateLimits = RateLimiter.Settings(
+            key: try settings.limit("CARILLON_RATE_LIMIT_KEY", default: 60_000, in: 1...1_000_000_000),
+            user: try settings.limit("CARILLON_RATE_LIMIT_USER", default: 6000, in: 1...1_000_000_000))
     }
 
     static func database(_ settings: Settings) throws -> PostgresConfiguration {

@@ -34,6 +34,8 @@ struct NodeService: Service {
         let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
+        let limiter = RateLimiter(redis: redis, names: names, settings: configuration.rateLimits)
+        limiter.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
         let secret = try await self.secret(pool)
@@ -41,8 +43,9 @@ struct NodeService: Service {
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
-            origins: Origins(configuration.origins))
-        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
+            origins: Origins(configuration.origins), limiter: limiter)
+        let audit = AuditLog(pool: pool, logger: self.logger)
+        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         var writer: InboxWriter?
         var recipients: RecipientReader?
@@ -78,7 +81,7 @@ struct NodeService: Service {
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
                 credentials: credentials, planner: planner, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
-                sent: SentNotifications(pool: pool, writer: writer), catalogue: catalogue, logger: self.logger)
+                sent: SentNotifications(pool: pool, writer: writer), audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
@@ -123,10 +126,11 @@ struct NodeService: Service {
         let server = GatewayServer(
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
-                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, logger: self.logger)
+                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
         let (theEdge, theWriter) = (edge, writer)
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await verifier.run() }
+            tasks.addTask { await audit.run() }
             if let theEdge {
                 tasks.addTask { await theEdge.runHeartbeat() }
                 tasks.addTask { await theEdge.runCommitTail() }
@@ -139,8 +143,8 @@ struct NodeService: Service {
                 metrics.watch(repair: repair)
                 tasks.addTask { await worker.run() }
                 tasks.addTask { await repair.run() }
-                let audit = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
-                tasks.addTask { await audit.run() }
+                let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                tasks.addTask { await counts.run() }
             }
             let address = try await server.start()
             self.logger.info(
@@ -164,6 +168,8 @@ struct NodeService: Service {
         try? await subscriber?.shutdown().get()
         await writer?.close()
         await recipients?.close()
+        await audit.close()
+        limiter.stop()
         try? await redis.shutdown().get()
         await pool.close()
         try await group.shutdownGracefully()

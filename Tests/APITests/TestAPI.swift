@@ -108,7 +108,7 @@ struct TestAPI: Sendable {
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
             planner: NotifyPlanner(recipients: self.recipients), recipients: Recipients(pool: self.pool, reader: self.recipients),
             audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer),
-            catalogue: { catalogue }, logger: logger)
+            audit: AuditStore(pool: self.pool), catalogue: { catalogue }, logger: logger)
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)
         var routes = GatewayRoutes(origins: origins, fallback: router.buildResponder())
