@@ -13,6 +13,7 @@ enum ApplyChanges {
 
     private enum Op: Int16 {
         case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire
+        case erase = 10
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
@@ -83,6 +84,8 @@ enum ApplyChanges {
             case .retire(let notification):
                 op = .retire
                 id = notification
+            case .erase:
+                op = .erase
             }
             users.append(command.user.value)
             ops.append(op.rawValue)

@@ -15,6 +15,8 @@ public struct InboxCommand: Sendable {
         case expire(NotificationID)
         /// Its retention ended.
         case retire(NotificationID)
+        /// The user is erased: up to 1,000 notifications a command; the outcome says whether there are more. See ``UserErasure``.
+        case erase
     }
 
     public var user: UserID
@@ -29,7 +31,7 @@ public struct InboxCommand: Sendable {
     var size: Int {
         switch self.action {
         case .create: 512 + self.user.value.utf8.count
-        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: 256 + self.user.value.utf8.count
+        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .erase: 256 + self.user.value.utf8.count
         }
     }
 }
@@ -88,7 +90,7 @@ public struct InboxOutcome: Sendable {
     public var status: Status
     /// The changes that it made, in order; a creation that replaces another makes two.
     public var changes: [InboxChange]
-    /// For "all read": how many rows it changed, and whether another chunk remains.
+    /// For "all read" and an erasure: how many rows it changed, and whether another chunk remains.
     public var updated: Int
     public var more: Bool
     /// The user's head after the whole batch.
