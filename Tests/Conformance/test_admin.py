@@ -244,7 +244,7 @@ def export(admin, name):
     answer = admin.request("POST", f"/users/{name}/export")
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].split(";")[0] == "application/x-ndjson" and answer.text.endswith("\n")
-    lines = [json.loads(line) for line in answer.text.splitlines()]
+    lines = [json.loads(line) for line in answer.text.split("\n")[:-1]]
     assert lines[-1] == {"kind": "end", "lines": len(lines) - 1}
     return lines[:-1]
 
