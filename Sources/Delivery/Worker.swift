@@ -18,6 +18,8 @@ public struct Worker: Sendable {
 
     private let housekeeping: Housekeeping
     private let audit: AuditStore
+    private let retention: Retention
+    private let totals: TotalsStore
     private let writer: InboxWriter
     private let settings: Settings
     private let logger: Logger
@@ -25,6 +27,8 @@ public struct Worker: Sendable {
     public init(pool: PostgresPool, writer: InboxWriter, settings: Settings, logger: Logger) {
         self.housekeeping = Housekeeping(pool: pool)
         self.audit = AuditStore(pool: pool)
+        self.retention = Retention(pool: pool)
+        self.totals = TotalsStore(pool: pool)
         self.writer = writer
         self.settings = settings
         self.logger = logger
@@ -38,18 +42,22 @@ public struct Worker: Sendable {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
             }
+            if second % 5 == 2 {
+                await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
+            }
             if second % 60 == 5 {
                 await self.attempt("commits to forget") { _ = try await self.housekeeping.forgetCommits() }
             }
             if second % 600 == 10 {
                 await self.attempt("retention") {
                     try await self.write { () async throws(StoreError) in try await self.housekeeping.old(days: self.settings.retentionDays) }
+                    try await self.retention.run(days: self.settings.retentionDays)
                 }
             }
             if second % 600 == 20 { await self.attempt("retention of the audit log") { try await self.forgetAudit() } }
             if second % 3600 == 15 {
                 await self.attempt("change log partitions") {
-                    try await self.housekeeping.keepLog(days: self.settings.changeLogDays, retentionDays: self.settings.retentionDays)
+                    try await self.housekeeping.keepLog(days: self.settings.changeLogDays)
                 }
             }
             second += 1

@@ -131,6 +131,15 @@ public final class Edge: SubscriptionListener {
         for loop in self.loops { loop.eventLoop.execute { loop.control(control) } }
     }
 
+    public func received(_ question: EdgeQuestion) {
+        let loops = self.loops
+        guard let first = loops.first else { return }
+        let parts = loops.map { loop in loop.eventLoop.submit { loop.answer(to: question) } }
+        EventLoopFuture.whenAllSucceed(parts, on: first.eventLoop).whenSuccess { parts in
+            self.leases.answer(question, ConnectionReport.joined(parts, question))
+        }
+    }
+
     public func received(broadcast payload: ByteBuffer) {
         for loop in self.loops { loop.eventLoop.execute { loop.received(broadcast: payload) } }
     }

@@ -13,7 +13,7 @@ enum ApplyChanges {
         """)
 
     private enum Op: Int16 {
-        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip
+        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip, erase
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
@@ -98,6 +98,8 @@ enum ApplyChanges {
                 event = skipped.event
                 customer = skipped.customer
                 deliveries.append(skipped.deliveries, item: item)
+            case .erase:
+                op = .erase
             }
             if let new {
                 event = new.event

@@ -19,6 +19,8 @@ public struct InboxCommand: Sendable {
         case correct(NotificationID, NotificationCorrection)
         /// Nothing for the inbox: by which channels a notification did not go to this user.
         case skip(SkippedNotification)
+        /// The user is erased: up to 1,000 notifications a command; the outcome says whether there are more. See ``UserErasure``.
+        case erase
     }
 
     public var user: UserID
@@ -34,7 +36,7 @@ public struct InboxCommand: Sendable {
         switch self.action {
         case .create(let new): 512 + self.user.value.utf8.count + 128 * new.deliveries.count
         case .skip(let skipped): 512 + self.user.value.utf8.count + 128 * skipped.deliveries.count
-        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .correct: 256 + self.user.value.utf8.count
+        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .correct, .erase: 256 + self.user.value.utf8.count
         }
     }
 }
@@ -113,7 +115,7 @@ public struct InboxOutcome: Sendable {
     public var status: Status
     /// The changes that it made, in order; a creation that replaces another makes two.
     public var changes: [InboxChange]
-    /// For "all read": how many rows it changed, and whether another chunk remains.
+    /// For "all read" and an erasure: how many rows it changed, and whether another chunk remains.
     public var updated: Int
     public var more: Bool
     /// The user's head after the whole batch.

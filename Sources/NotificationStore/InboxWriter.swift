@@ -314,6 +314,9 @@ final class WriterLane: Sendable {
             self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))
             return
         }
+        for user in result.committed where user.changes.contains(where: { $0.kind == .erased }) {
+            self.identity.advance(given: user.head.position.epoch)
+        }
         self.shared.count {
             $0.batches += 1
             $0.commands += batch.commands.count

@@ -86,6 +86,10 @@ struct NodeService: Service {
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
+            Administration(
+                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
+                queues: QueueDepths(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool), credentials: credentials
+            ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
                 Demo(configuration: configuration, credentials: credentials, writer: writer, planner: planner, catalogue: catalogue).add(to: &routes)
@@ -97,7 +101,7 @@ struct NodeService: Service {
         var subscriptions: Subscriptions?
         if configuration.roles.contains(.edge) {
             let leases = Leases(
-                redis: redis, names: names, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
+                redis: redis, names: names, node: configuration.name, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
             let table = Subscriptions(
                 names: names, edge: leases.incarnation, loops: configuration.threads, eventLoop: group.next(), probe: metrics.canary, logger: self.logger)
             var settings = EdgeConfiguration(node: configuration.name)

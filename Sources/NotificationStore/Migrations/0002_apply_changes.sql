@@ -68,7 +68,7 @@ $$;
 --
 -- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 taken back, or end of retention,
 -- 9 correct (the body is a JSON object of the members to change; level and priority where they are
--- among them; in_app says whether the expiry is), 10 nothing but its deliveries.
+-- among them; in_app says whether the expiry is), 10 nothing but its deliveries, 11 erase a portion of the inbox.
 --
 -- Deliveries name the item that they belong to (from 1) and are written with it.
 CREATE FUNCTION apply_changes(
@@ -214,8 +214,9 @@ BEGIN
                     r.customer_id := o.customer_id;
                     r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
                     r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
-                    INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-                    VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+                    INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at,
+                                         gone_type, gone_event)
+                    VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now, o.type, o.event);
                     RETURN NEXT r;
                 END LOOP;
             END IF;
@@ -335,8 +336,10 @@ BEGIN
             r.seq := h.seq; r.unread := h.unread; r.unseen := h.unseen;
             r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
             r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
-            INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-            VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at,
+                                 gone_type, gone_event)
+            VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now,
+                    CASE WHEN r.kind <> 2 THEN n.type END, CASE WHEN r.kind <> 2 THEN n.event END);
             RETURN NEXT r;
 
         ELSIF v_op = 4 OR v_op = 5 THEN
@@ -436,6 +439,48 @@ BEGIN
             RETURN NEXT r;
         ELSIF v_op = 10 THEN
             r.status := 1;
+            RETURN NEXT r;
+
+        ELSIF v_op = 11 THEN
+            -- One portion of an inbox that is erased, so that nobody waits long. Each portion begins an epoch: a replay from before it would have to
+            -- name what is gone. The numbers go on, so that the commit tail finds it, and what is left of the log lies where no position leads.
+            v_before := customer_counts(h.counts);
+            v_rows := 0;
+            FOR g IN
+                WITH gone AS (
+                    DELETE FROM notifications
+                    WHERE user_id = v_user AND id IN (SELECT id FROM notifications WHERE user_id = v_user ORDER BY id LIMIT 1000)
+                    RETURNING customer_id, type, seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq AS was_unread,
+                              seq IS NOT NULL AND NOT read AND NOT seen AND state_seq > GREATEST(h.mark_seq, h.seen_seq) AS was_unseen
+                )
+                SELECT customer_id, type, count(*)::integer AS rows, (count(*) FILTER (WHERE was_unread))::integer AS unread,
+                       (count(*) FILTER (WHERE was_unseen))::integer AS unseen
+                FROM gone GROUP BY customer_id, type
+            LOOP
+                v_rows := v_rows + g.rows;
+                h.unread := h.unread - g.unread;
+                h.unseen := h.unseen - g.unseen;
+                IF g.unread > 0 OR g.unseen > 0 THEN h.counts := count_add(h.counts, g.customer_id, g.type, -g.unread, -g.unseen); END IF;
+            END LOOP;
+            r.updated := v_rows;
+            r.more := v_rows = 1000;
+            IF v_rows = 0 AND h.mark_seq = h.seq AND h.seen_seq = h.seq THEN
+                -- Erased before, or never written to: any other way to an empty inbox ends with a number above the marks.
+                r.status := 1;
+                RETURN NEXT r;
+                CONTINUE;
+            END IF;
+            UPDATE cluster SET epoch_counter = GREATEST(epoch_counter, h.epoch) + 1 RETURNING epoch_counter INTO h.epoch;
+            h.seq := h.seq + 1;
+            IF NOT r.more THEN
+                h.mark_seq := h.seq;
+                h.seen_seq := h.seq;
+            END IF;
+            r.epoch := h.epoch; r.seq := h.seq; r.kind := 8; r.notification_id := NULL; r.state := 0; r.unread := h.unread; r.unseen := h.unseen;
+            r.customer_counts := customer_counts(h.counts)::text;
+            -- It knows the counts for those who resume from here.
+            INSERT INTO changes (user_id, seq, kind, unread, unseen, customer_counts, customer_counts_before, at)
+            VALUES (v_user, r.seq, 8, r.unread, r.unseen, r.customer_counts::jsonb, v_before, v_now);
             RETURN NEXT r;
         ELSE
             RAISE invalid_parameter_value USING MESSAGE = 'unknown op ' || v_op;
