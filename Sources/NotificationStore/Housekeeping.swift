@@ -46,7 +46,7 @@ public struct Housekeeping: Sendable {
     // Index: commits has one row a batch and ten minutes of them: a scan.
     private static let commits = PostgresStatement("DELETE FROM commits WHERE at < clock_timestamp() - interval '10 minutes'")
     // Index: idempotency_age.
-    private static let claims = PostgresStatement("DELETE FROM idempotency WHERE at < clock_timestamp() - interval '\(IdempotencyClaim.hours) hours'")
+    private static let claims = PostgresStatement("DELETE FROM idempotency WHERE at < clock_timestamp() - interval '\(IdempotencyClaim.hours) hours' AND route <> 'job'")
     private static let marks = PostgresStatement("DELETE FROM marks WHERE at < now() - make_interval(days => $1)")
     private static let partitions = PostgresStatement("SELECT keep_change_partitions(make_interval(days => $1))")
 

@@ -17,6 +17,7 @@ final class NodeMetrics: Sendable {
         var writer: InboxWriter?
         var publisher: Publisher?
         var repair: CopyRepair?
+        var jobs: JobWorker?
     }
 
     let publish = Histogram()
@@ -38,6 +39,7 @@ final class NodeMetrics: Sendable {
             $0.subscriber = subscriber
         }
     }
+    func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -87,6 +89,10 @@ final class NodeMetrics: Sendable {
             text.histogram("carillon_publish_seconds", "From commit to Redis' answer.", self.publish)
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
+        if let queue = state.jobs?.queue {
+            text.gauge("carillon_queue_depth", "What waits, or is under way.", "queue=\"jobs\"", "\(queue.jobs)")
+            text.gauge("carillon_queue_oldest_seconds", "Age of the oldest of it.", "queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")
+        }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
         let pool = self.pool.snapshot
         text.gauge("carillon_postgres_connections", "Connections of the pool that are up.", pool.connected)
@@ -105,6 +111,10 @@ private struct MetricsText {
 
     mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
+
+    mutating func gauge(_ name: String, _ help: String, _ labels: String, _ value: String) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n\(name){\(labels)} \(value)\n"
+    }
 
     private mutating func one(_ name: String, _ help: String, _ type: String, _ value: Int) {
         self.text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"

@@ -56,17 +56,21 @@ struct NodeService: Service {
 
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
         let catalogue = configuration.catalogue
+        let planner = NotifyPlanner()
+        let runner = writer.map {
+            JobRunner(
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: $0, planner: planner, catalogue: { catalogue }, logger: self.logger)
+        }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
-        if configuration.roles.contains(.api), let writer {
-            let planner = NotifyPlanner()
+        if configuration.roles.contains(.api), let writer, let runner {
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, sent: SentNotifications(pool: pool, writer: writer), catalogue: { catalogue })
+                credentials: credentials, planner: planner, sent: SentNotifications(pool: pool, writer: writer), jobs: runner, catalogue: { catalogue })
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
@@ -119,7 +123,10 @@ struct NodeService: Service {
                 tasks.addTask { await theEdge.runHeartbeat() }
                 tasks.addTask { await theEdge.runCommitTail() }
             }
-            if configuration.roles.contains(.worker), let theWriter {
+            if configuration.roles.contains(.worker), let theWriter, let runner {
+                let jobs = JobWorker(runner: runner, logger: self.logger)
+                metrics.watch(jobs: jobs)
+                tasks.addTask { await jobs.run() }
                 var settings = Worker.Settings()
                 settings.retentionDays = configuration.retentionDays
                 let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
