@@ -37,6 +37,8 @@ public struct UserErasure: Sendable {
         // Index: preferences_pkey, contacts_pkey.
         Table(name: "preferences"),
         Table(name: "contacts"),
+        // Index: deliveries_pkey.
+        Table(name: "deliveries", key: "notification_id"),
     ]
 
     /// Rows of a table that go in one transaction.
