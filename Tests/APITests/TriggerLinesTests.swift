@@ -1,5 +1,6 @@
 import Gateway
 import NIOCore
+import NIOHTTP1
 import NotificationCore
 import Testing
 
