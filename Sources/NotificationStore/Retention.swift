@@ -37,7 +37,6 @@ public struct Retention: Sendable {
         Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
         Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age"),
         Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),
-        Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age"),
     ]
 
     /// Rows that go in one transaction, and transactions in one call: the rest goes with the next one.

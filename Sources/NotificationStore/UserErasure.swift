@@ -38,7 +38,6 @@ public struct UserErasure: Sendable {
         Table(name: "preferences"),
         Table(name: "contacts"),
         // Index: deliveries_pkey.
-        Table(name: "deliveries", key: "notification_id"),
     ]
 
     /// Rows of a table that go in one transaction.
