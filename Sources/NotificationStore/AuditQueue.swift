@@ -22,12 +22,17 @@ struct AuditQueue {
     private let sumsBound: Int
     private var entries: Deque<AuditEntry> = []
     private var sums: [Alike: AuditEntry] = [:]
+    /// Those of the sums that have an address in place of a subject.
+    private var addresses = 0
+    /// The latest that there are sums of.
+    private var second: Int64 = 0
     /// Requests of which the log will say nothing.
     private(set) var dropped = 0
 
     /// - Parameters:
     ///   - bound: Entries that wait.
-    ///   - sumsBound: Sums a second with an address of their own; the others share one for each kind of request and answer.
+    ///   - sumsBound: Sums of subjects, and as many of addresses, a second. Past it requests of a subject are entries of their own, and those of nobody
+    ///     share a sum for each kind of request and answer, whatever their address.
     init(bound: Int, sumsBound: Int) {
         self.bound = bound
         self.sumsBound = sumsBound
@@ -46,13 +51,33 @@ struct AuditQueue {
             second: entry.at.seconds, subject: entry.subject, address: entry.subject == nil ? entry.address : nil, method: entry.method, route: entry.route,
             status: entry.status)
         if self.add(entry.count, to: alike) { return }
+        if alike.second > self.second {
+            // Also while nothing can be written: only entries have a bound that holds for long.
+            self.second = alike.second
+            self.finishSums { $0 < alike.second }
+        }
         var sum = entry
-        if self.sums.count >= self.sumsBound, entry.subject == nil {
+        if (entry.subject == nil ? self.addresses : self.sums.count - self.addresses) >= self.sumsBound {
+            if entry.subject != nil {
+                self.add(entry)
+                return
+            }
             alike.address = Self.manyAddresses
             sum.address = Self.manyAddresses
             if self.add(entry.count, to: alike) { return }
         }
         self.sums[alike] = sum
+        if entry.subject == nil { self.addresses += 1 }
+    }
+
+    private mutating func finishSums(where isOver: (Int64) -> Bool) {
+        if self.sums.isEmpty { return }
+        let over = self.sums.filter { isOver($0.key.second) }
+        for alike in over.keys {
+            self.sums[alike] = nil
+            if alike.subject == nil { self.addresses -= 1 }
+        }
+        for entry in over.values.sorted(by: { $0.at < $1.at }) { self.add(entry) }
     }
 
     /// False when there is no such sum.
@@ -66,11 +91,7 @@ struct AuditQueue {
     ///
     /// - Parameter all: also sums of the current second.
     mutating func take(upTo count: Int, now: Timestamp, all: Bool = false) -> [AuditEntry] {
-        if !self.sums.isEmpty {
-            let over = self.sums.filter { all || $0.key.second < now.seconds }
-            for alike in over.keys { self.sums[alike] = nil }
-            for entry in over.values.sorted(by: { $0.at < $1.at }) { self.add(entry) }
-        }
+        self.finishSums { all || $0 < now.seconds }
         var taken: [AuditEntry] = []
         taken.reserveCapacity(min(count, self.entries.count))
         while taken.count < count, var entry = self.entries.popFirst() {

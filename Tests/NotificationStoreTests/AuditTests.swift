@@ -55,10 +55,10 @@ struct AuditQueueTests {
         queue.addUp(entry(0.1, subject: .user(UserID("bob")!)))
         queue.addUp(entry(0.1, method: "PUT"))
         queue.addUp(entry(0.1, route: nil))
-        queue.addUp(entry(1.1))
         // Of whom it was, not from where.
         queue.addUp(entry(0.2, address: "192.0.2.2"))
         #expect(queue.take(upTo: 100, now: at(0.9)).isEmpty)
+        queue.addUp(entry(1.1))
         let first = queue.take(upTo: 100, now: at(1.2))
         #expect(first.map(\.count).sorted() == [1, 1, 1, 1, 101])
         #expect(first.first { $0.count == 101 }?.requestID == "0")
@@ -76,6 +76,23 @@ struct AuditQueueTests {
         let rows = queue.take(upTo: 100, now: at(5))
         #expect(rows.reduce(0) { $0 + $1.count } == 1000)
         #expect(rows.first { $0.address == AuditQueue.manyAddresses }?.count == 980)
+    }
+
+    @Test("while nothing can be written, sums of past seconds count among what waits and is bounded")
+    func sumsAreBounded() {
+        var queue = AuditQueue(bound: 20, sumsBound: 5)
+        var all = 0
+        for second in 0..<100 {
+            for number in 0..<50 {
+                queue.addUp(entry(Double(second) + 0.1, subject: .user(UserID("user-\(number)")!)))
+                queue.addUp(entry(Double(second) + 0.2, subject: nil, status: 401, address: "192.0.2.\(number)"))
+                all += 2
+                #expect(queue.waiting <= 20 + 5 + 5 + 1)
+            }
+        }
+        let rows = queue.take(upTo: 100, now: at(200))
+        #expect(rows.count == 20)
+        #expect(queue.dropped + rows.reduce(0) { $0 + $1.count } == all)
     }
 
     @Test("at the end sums of the current second are taken too, and what is dropped counts all that it stood for")
