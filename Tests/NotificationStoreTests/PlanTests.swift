@@ -20,11 +20,11 @@ extension Store {
                 UNION ALL SELECT 'o' || i, 1, 3, 3, 3, jsonb_build_object(E'\\x1fT', '[3,3]'::jsonb, E'\\x1f', '[3,3]'::jsonb) FROM generate_series(1, 20000) i
                 """,
                 """
-                INSERT INTO notifications (user_id, id, seq, state_seq, level, priority, type, collapse_key, created_at, body, read, seen)
-                SELECT 'u', gen_random_uuid(), i, i, 0, 0, 'T', CASE WHEN i % 1000 = 0 THEN 'k' || i END, now() - make_interval(secs => 200000 - i),
+                INSERT INTO notifications (user_id, id, seq, state_seq, level, priority, type, collapse_key, rec_type, rec_id, created_at, body, read, seen)
+                SELECT 'u', gen_random_uuid(), i, i, 0, 0, 'T', CASE WHEN i % 1000 = 0 THEN 'k' || i END, NULL, NULL, now() - make_interval(secs => 200000 - i),
                        '"title":"one of the large inbox of this user"', i % 2 = 0, i % 2 = 0
                 FROM generate_series(1, 200000) i
-                UNION ALL SELECT 'o' || i, gen_random_uuid(), s, s, 0, 0, 'T', NULL, now() - interval '1 day', '"title":"one of another"', false, false
+                UNION ALL SELECT 'o' || i, gen_random_uuid(), s, s, 0, 0, 'T', NULL, 'order', (i / 10)::text, now() - interval '1 day', '"title":"one of another"', false, false
                 FROM generate_series(1, 20000) i, generate_series(1, 3) s
                 """,
                 """
@@ -106,6 +106,15 @@ extension Store {
             let later = try await node.create(u) { $0.deliverAt = .now() + 3600 }
             try await node.write(u, .comeDue(later))
             try await node.write(u, .retire(later))
+            let sent = SentNotifications(pool: node.pool, writer: node.writer)
+            let correction = try NotificationCorrection(json: .object([("title", .string("corrected \(round)"))]), now: .now())
+            for users in [nil, [u, small]] as [[UserID]?] {
+                let mark = SentSelector.Mark.record(type: "order", id: "0")
+                #expect(try await sent.correct(SentSelector(mark: mark, users: users), correction).found >= 3)
+                #expect(try await sent.correct(SentSelector(mark: .id(last), users: users), correction).found == 1)
+                #expect(try await sent.correct(SentSelector(mark: .collapseKey("k\(round)"), users: users), correction).found == 1)
+            }
+            #expect(try await sent.takeBack(SentSelector(mark: .record(type: "order", id: "\(round + 100)"))).changed == 30)
             _ = try await node.writer.write((0..<40).map { InboxCommand(user: user("o\(round * 200 + $0 + 1)"), action: .create(notification())) })
         }
 
