@@ -35,7 +35,7 @@ struct EnvelopeTests {
         let envelope = try #require(Self.read(bytes))
         #expect(envelope.epoch == 9)
         #expect(envelope.first == 100)
-        #expect(envelope.last == 106)
+        #expect(envelope.last == 107)
         #expect(envelope.committedAt == Examples.moment)
         #expect(envelope.place == Self.place)
         #expect(envelope.changes.count == changes.count)

@@ -109,6 +109,17 @@ extension Store {
             #expect(try await self.epoch(database) == 10)
         }
 
+        @Test("a database that has lost the epoch of a user who was erased gets one above it, once")
+        func lostErasure() async throws {
+            let database = try await Database.migrated()
+            let nodes = self.identities(4)
+            nodes[1].advance(given: 9)
+            nodes[3].advance(given: 9)
+            for node in nodes { try await self.connect([node], to: database) }
+            #expect(nodes.map(\.epoch) == [1, 10, 10, 10])
+            #expect(try await self.epoch(database) == 10)
+        }
+
         @Test("who waits for another node to make the epoch does not make one more, though the log went on meanwhile")
         func waiting() async throws {
             let database = try await Database.migrated()
@@ -117,7 +128,7 @@ extension Store {
                 let open = try await OpenTransaction(database, "SELECT FROM cluster FOR UPDATE", then: "SELECT observe_cluster('0/0', 1, 1)")
                 async let epochs = withThrowingTaskGroup(of: Int64.self) { group in
                     for _ in 0..<2 {
-                        group.addTask { try await database.withConnection { try await $0.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1), .int4(1)])[0].int8(0) } }
+                        group.addTask { try await database.withConnection { try await $0.execute(ClusterIdentity.observe, [.text("0/0"), .int8(1), .int4(1), .int8(0)])[0].int8(0) } }
                     }
                     return try await group.reduce(into: [Int64]()) { $0.append($1) }
                 }
