@@ -42,6 +42,7 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.8.0"),
         .package(url: "https://github.com/swift-server/async-http-client.git", from: "1.30.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.20.0"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache.git", from: "2.0.0"),
         .package(url: "https://github.com/vapor/jwt-kit.git", from: "5.2.0"),
         .package(url: "https://github.com/jpsim/Yams.git", from: "6.0.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", from: "0.1.0"),
@@ -60,7 +61,7 @@ let package = Package(
         .target(name: "PostgresClient", dependencies: ["CLibpq", collections, logging], swiftSettings: settings),
 
         // The domain.
-        .target(name: "NotificationCore", swiftSettings: settings),
+        .target(name: "NotificationCore", dependencies: [.product(name: "Mustache", package: "swift-mustache")], swiftSettings: settings),
         .target(
             name: "NotificationStore",
             dependencies: ["PostgresClient", "NotificationCore", crypto, nioConcurrency, collections, logging],
@@ -177,7 +178,7 @@ let package = Package(
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
         .testTarget(name: "DeliveryTests", dependencies: ["Delivery", "NotificationCore"], swiftSettings: settings),
-        .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationCore", nio], swiftSettings: settings),
+        .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationBus", "NotificationCore", nio], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
             name: "RedisClientTests",
@@ -194,6 +195,7 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .testTarget(name: "CarillonTests", dependencies: ["carillon", "NotificationCore", logging], swiftSettings: settings),
         .testTarget(name: "LoadtestTests", dependencies: ["carillon-loadtest", nio, nioPosix, nioHTTP1, nioConcurrency], swiftSettings: settings),
     ]
 )

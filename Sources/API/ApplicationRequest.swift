@@ -9,17 +9,20 @@ extension EventLoop {
         _ body: @escaping @Sendable (APIKeyStore.Key, EventLoopPromise<GatewayResponse>) -> Void
     ) -> EventLoopFuture<GatewayResponse> {
         let promise = self.makePromise(of: GatewayResponse.self)
-        let authorization = request.header("authorization")
-        let header = request.header("x-api-key")
-        if let text = header ?? Credentials.bearer(authorization), text.hasPrefix("ck_"), text.utf8.count <= 128,
+        if let text = request.header("x-api-key") ?? Credentials.bearer(request.header("authorization")), text.hasPrefix("ck_"), text.utf8.count <= 128,
             case .some(.some(let key)) = credentials.cachedKey(text), key.scopes.contains(scope)
         {
-            body(key, promise)
+            do throws(Problem) {
+                try credentials.admit(key, request)
+                body(key, promise)
+            } catch {
+                promise.fail(error)
+            }
             return promise.futureResult
         }
         Task {
             do throws(Problem) {
-                body(try await credentials.application(authorization, apiKey: header, scope: scope), promise)
+                body(try await credentials.application(request, scope: scope), promise)
             } catch {
                 promise.fail(error)
             }

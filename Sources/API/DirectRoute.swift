@@ -6,17 +6,21 @@ import NotificationCore
 import NotificationStore
 import RedisClient
 
-/// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once.
+/// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once. Users who turned
+/// the channel `in_app` off for it are left out; a broadcast asks nobody.
 struct DirectRoute: PlainRoute {
     let events: DirectEvents
+    let audience: DirectAudience
     let credentials: Credentials
     let catalogue: @Sendable () -> Catalogue
 
+    var isOneOfMany: Bool { true }
+
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
-        eventLoop.answer(to: request, scope: .direct, credentials: self.credentials) { _, promise in self.accept(request, promise) }
+        eventLoop.answer(to: request, scope: .direct, credentials: self.credentials) { _, promise in self.accept(request, eventLoop, promise) }
     }
 
-    private func accept(_ request: GatewayRequest, _ promise: EventLoopPromise<GatewayResponse>) {
+    private func accept(_ request: GatewayRequest, _ eventLoop: any EventLoop, _ promise: EventLoopPromise<GatewayResponse>) {
         let now = Timestamp.now()
         let event: NotifyRequest
         do throws(Problem) {
@@ -32,7 +36,10 @@ struct DirectRoute: PlainRoute {
         var frame: [UInt8] = []
         StreamFrame.appendDirect(id: NotificationID.make(now: now), body: event.encodeBody(createdAt: now), to: &frame)
         let message = DirectEnvelope.encode(frame: frame, customer: event.customer, sentAt: now)
-        let sent = event.broadcast ? self.events.broadcast(message) : self.events.send(message, to: event.users)
+        let sent =
+            event.broadcast
+            ? self.events.broadcast(message)
+            : self.audience.users(of: event, on: eventLoop).flatMap { self.events.send(message, to: $0) }
         sent.whenComplete { result in
             switch result {
             case .success(let edges):

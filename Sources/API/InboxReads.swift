@@ -13,12 +13,12 @@ struct InboxReads: Sendable {
     let catalogue: @Sendable () -> Catalogue
 
     /// `GET /v1/notifications`
-    func list(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        let request = context.request
+    func list(_ call: Call) async throws(Problem) -> GatewayResponse {
+        let request = call.request
         let visitor = try await Visitor(request, self.credentials)
         let query = try ListQuery.parse(request.query, user: visitor.user, scope: visitor.customers, catalogue: self.catalogue())
         try visitor.check(customer: query.customer)
-        let page = try await stored(Self.failure, context) { () async throws(StoreError) in try await self.reader.page(query) }
+        let page = try await stored(Self.failure, call) { () async throws(StoreError) in try await self.reader.page(query) }
         let next = page.next.map { PageCursor.encode($0, order: query.order) }
         let numbers = InboxCounts(page.head).numbers(customers: visitor.customers)
 
@@ -65,33 +65,33 @@ struct InboxReads: Sendable {
     }
 
     /// `GET /v1/notifications/count`
-    func count(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        let visitor = try await Visitor(context.request, self.credentials)
-        var parameters = ParameterReader(context.request.query)
+    func count(_ call: Call) async throws(Problem) -> GatewayResponse {
+        let visitor = try await Visitor(call.request, self.credentials)
+        var parameters = ParameterReader(call.request.query)
         let customer = parameters.word("customer_id")
         try parameters.check()
         try visitor.check(customer: customer)
-        return try await self.count(of: visitor.user, customers: visitor.customers, customer: customer, context)
+        return try await self.count(of: visitor.user, customers: visitor.customers, customer: customer, call)
     }
 
     /// `GET /v1/internal/users/{id}/count`
     func countOfUser(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let request = context.request
-        _ = try await self.credentials.application(request.header("authorization"), apiKey: request.header("x-api-key"), scope: .notify)
+        _ = try await self.credentials.application(request, scope: .notify)
         guard let user = context.pathParameter("id").flatMap({ UserID($0) }) else {
             throw .invalidField("id", "must have 1 to \(UserID.maximumLength) characters, none of them a control character")
         }
         var parameters = ParameterReader(request.query)
         let customer = parameters.word("customer_id")
         try parameters.check()
-        return try await self.count(of: user, customers: nil, customer: customer, context)
+        return try await self.count(of: user, customers: nil, customer: customer, Call(context))
     }
 
     private func count(
-        of user: UserID, customers: [String]?, customer: String?, _ context: CarillonRequestContext
+        of user: UserID, customers: [String]?, customer: String?, _ call: Call
     ) async throws(Problem) -> GatewayResponse {
-        let head = try await stored(Self.failure, context) { () async throws(StoreError) in try await self.counts.head(of: user) }
-        return EntityTag.response(to: context.request, Self.countAnswer(head, customers: customers, customer: customer))
+        let head = try await stored(Self.failure, call) { () async throws(StoreError) in try await self.counts.head(of: user) }
+        return EntityTag.response(to: call.request, Self.countAnswer(head, customers: customers, customer: customer))
     }
 
     static func countAnswer(_ head: InboxHead, customers: [String]?, customer: String?) -> [UInt8] {

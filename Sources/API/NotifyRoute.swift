@@ -97,7 +97,8 @@ struct NotifyRoute: PlainRoute {
                     let answer = try await self.idempotency.replay(claim)
                     var response = GatewayResponse.json(.created, answer.encode())
                     // After a connection that broke it may be this very request that was carried out.
-                    if answer.entries.first?.id != planned.entries.first?.id { response.headers.add(name: "idempotent-replayed", value: "true") }
+                    let isAnother = outcomes.contains { $0.status == .claimed } || answer.entries.first?.id != planned.entries.first?.id
+                    if isAnother { response.headers.add(name: "idempotent-replayed", value: "true") }
                     promise.succeed(response)
                 } catch {
                     promise.fail(error)

@@ -12,9 +12,9 @@ struct Visitor: Sendable {
     /// The customers whose rows exist for this token; nil: all of them.
     let customers: [String]?
 
-    /// - Throws: ``Problem``: 401, or 403 for a write by cookie from a page that may not.
+    /// - Throws: ``Problem``: 401, 429, or 403 for a write by cookie from a page that may not.
     init(_ request: GatewayRequest, _ credentials: Credentials) async throws(Problem) {
-        let (token, source) = try await credentials.user(request.header("authorization"), cookie: request.cookie(credentials.cookieName))
+        let (token, source) = try await credentials.user(of: request)
         switch (source, request.head.method) {
         case (.header, _), (.cookie, .GET), (.cookie, .HEAD): break
         case (.cookie, _):
@@ -40,11 +40,15 @@ struct Visitor: Sendable {
 func stored<Value: Sendable>(
     _ failure: String, _ context: CarillonRequestContext, _ body: () async throws(StoreError) -> Value
 ) async throws(Problem) -> Value {
+    try await stored(failure, Call(context), body)
+}
+
+func stored<Value: Sendable>(_ failure: String, _ call: Call, _ body: () async throws(StoreError) -> Value) async throws(Problem) -> Value {
     do throws(StoreError) {
         return try await body()
     } catch {
         if error.code == .failed || error.code == .refused {
-            context.logger.error("database failed", metadata: ["error": "\(error)", "sqlstate": "\(error.sqlState ?? "")", "path": "\(context.request.path)"])
+            call.logger.error("database failed", metadata: ["error": "\(error)", "sqlstate": "\(error.sqlState ?? "")", "path": "\(call.request.path)"])
         }
         throw Problem(error, failure: failure)
     }

@@ -13,13 +13,22 @@ public struct Worker: Sendable {
         public init() {}
     }
 
+    /// Rows of the audit log that one statement removes.
+    private static let auditPortion = 5000
+
     private let housekeeping: Housekeeping
+    private let audit: AuditStore
+    private let retention: Retention
+    private let totals: TotalsStore
     private let writer: InboxWriter
     private let settings: Settings
     private let logger: Logger
 
     public init(pool: PostgresPool, writer: InboxWriter, settings: Settings, logger: Logger) {
         self.housekeeping = Housekeeping(pool: pool)
+        self.audit = AuditStore(pool: pool)
+        self.retention = Retention(pool: pool)
+        self.totals = TotalsStore(pool: pool)
         self.writer = writer
         self.settings = settings
         self.logger = logger
@@ -33,22 +42,32 @@ public struct Worker: Sendable {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
             }
+            if second % 5 == 2 {
+                await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
+            }
             if second % 60 == 5 {
                 await self.attempt("commits to forget") { _ = try await self.housekeeping.forgetCommits() }
             }
             if second % 600 == 10 {
                 await self.attempt("retention") {
                     try await self.write { () async throws(StoreError) in try await self.housekeeping.old(days: self.settings.retentionDays) }
+                    try await self.retention.run(days: self.settings.retentionDays)
                 }
             }
+            if second % 600 == 20 { await self.attempt("retention of the audit log") { try await self.forgetAudit() } }
             if second % 3600 == 15 {
                 await self.attempt("change log partitions") {
-                    try await self.housekeeping.keepLog(days: self.settings.changeLogDays, retentionDays: self.settings.retentionDays)
+                    try await self.housekeeping.keepLog(days: self.settings.changeLogDays)
                 }
             }
             second += 1
             do { try await Task.sleep(for: .seconds(1)) } catch { return }
         }
+    }
+
+    private func forgetAudit() async throws {
+        let end = Timestamp(seconds: Timestamp.now().seconds - Int64(self.settings.retentionDays) * 86_400)
+        while !Task.isCancelled, try await self.audit.forget(before: end, limit: Self.auditPortion) == Self.auditPortion {}
     }
 
     private func attempt(_ what: String, _ body: () async throws -> Void) async {

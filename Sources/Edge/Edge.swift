@@ -28,7 +28,7 @@ public final class Edge: SubscriptionListener {
     private let credentials: Credentials
     private let tickets: TicketSigner
     private let ledger: TicketLedger
-    private let logger: Logger
+    let logger: Logger
     private let draining = Atomic<Bool>(false)
     /// Places may have been lost that nobody told of.
     private let leasesInDoubt = Atomic<Bool>(false)
@@ -129,6 +129,15 @@ public final class Edge: SubscriptionListener {
             }
         }
         for loop in self.loops { loop.eventLoop.execute { loop.control(control) } }
+    }
+
+    public func received(_ question: EdgeQuestion) {
+        let loops = self.loops
+        guard let first = loops.first else { return }
+        let parts = loops.map { loop in loop.eventLoop.submit { loop.answer(to: question) } }
+        EventLoopFuture.whenAllSucceed(parts, on: first.eventLoop).whenSuccess { parts in
+            self.leases.answer(question, ConnectionReport.joined(parts, question))
+        }
     }
 
     public func received(broadcast payload: ByteBuffer) {

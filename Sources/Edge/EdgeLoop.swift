@@ -134,7 +134,11 @@ final class EdgeLoop: @unchecked Sendable {
         guard let channel else { return }
         if connection.isBlocked, let options = channel.syncOptions {
             // A stuck reader does not take this now. The kernel gets room for all that is left, and goes on for as long as the peer lives.
-            try? options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
+            do {
+                try options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
+            } catch {
+                self.edge.logger.debug("socket of a stuck reader not enlarged: it may not hear why it was closed", metadata: ["error": "\(error)"])
+            }
         }
         Self.closeGently(channel, on: self.eventLoop)
     }
@@ -172,12 +176,24 @@ final class EdgeLoop: @unchecked Sendable {
                 // The new token may see something else: the stream starts anew with it.
                 self.close(connection, .tokenExpired, retry: EdgeConfiguration.retryMilliseconds())
             }
-        case .disconnect(let user):
-            for connection in self.hubs[user]?.connections ?? [] {
-                self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())
-            }
         }
         self.flush()
+    }
+
+    /// This loop's part of the answer.
+    func answer(to question: EdgeQuestion) -> EdgeAnswer {
+        self.eventLoop.assertInEventLoop()
+        switch question {
+        case .report(_, let after, let limit):
+            var report = ConnectionReport(after: after, limit: limit)
+            for hub in self.hubs.values { report.add(hub.user, streams: hub.connections.count) }
+            return report.answer
+        case .disconnect(let user, _):
+            let connections = self.hubs[user]?.connections ?? []
+            for connection in connections { self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds()) }
+            self.flush()
+            return EdgeAnswer(streams: connections.count)
+        }
     }
 
     /// Closes every stream at a moment of its own within the window.
@@ -254,6 +270,7 @@ final class EdgeLoop: @unchecked Sendable {
             self.edge.metrics.fanout.record(microseconds: Timestamp.now().microseconds - envelope.committedAt.microseconds, times: written)
             return
         }
+        if envelope.changes.contains(where: { $0.kind == .erased }) { self.edge.identity.advance(given: envelope.epoch) }
         var entries: [UserFeed.Entry] = []
         entries.reserveCapacity(envelope.changes.count)
         for (index, change) in envelope.changes.enumerated() {

@@ -93,6 +93,7 @@ struct StreamFilter {
             if let allowed, !allowed.contains(customer) { return false }
             return self.only.map { $0 == customer } ?? true
         case .created, .updated, .deleted, .expired, .replaced: return self.shows(customer: item.customer)
+        case .erased: return true
         }
     }
 

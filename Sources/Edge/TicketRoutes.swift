@@ -70,7 +70,7 @@ struct StreamRenewRoute: PlainRoute {
 extension Credentials {
     /// The user of a request that changes something: a cookie counts only from a page of this site or of a listed one.
     func writer(_ request: GatewayRequest) async throws(Problem) -> UserToken {
-        let (token, source) = try await self.user(request.header("authorization"), cookie: request.cookie(self.cookieName))
+        let (token, source) = try await self.user(of: request)
         if source == .cookie, !self.origins.allowsCookieWrite(request.head.headers) {
             throw .forbidden("A cookie counts only with an Origin of this site.")
         }

@@ -2,7 +2,8 @@ public import Authentication
 import Crypto
 import Logging
 import NIOCore
-import NotificationCore
+public import NotificationBus
+public import NotificationCore
 public import NotificationStore
 import Synchronization
 
@@ -26,6 +27,7 @@ public final class Credentials: Sendable {
     public let origins: Origins
     private let tickets: TicketSigner
     private let keys: APIKeyStore
+    private let limiter: RateLimiter?
     private let lookups = Mutex<[[UInt8]: (task: Lookup, since: ContinuousClock.Instant)]>([:])
     private let cache = Mutex<[[UInt8]: (key: APIKeyStore.Key?, at: ContinuousClock.Instant)]>([:])
 
@@ -35,15 +37,38 @@ public final class Credentials: Sendable {
     private static let patience: Duration = .milliseconds(250)
     private static let cacheBound = 10_000
 
-    public init(verifier: TokenVerifier, keys: APIKeyStore, tickets: TicketSigner, cookieName: String, origins: Origins) {
+    /// - Parameter limiter: nil: requests are not counted.
+    public init(
+        verifier: TokenVerifier, keys: APIKeyStore, tickets: TicketSigner, cookieName: String, origins: Origins, limiter: RateLimiter? = nil
+    ) {
         self.verifier = verifier
         self.keys = keys
         self.tickets = tickets
         self.cookieName = cookieName
         self.origins = origins
+        self.limiter = limiter
     }
 
-    /// The user of a request, from the header `Authorization`, else the cookie.
+    /// The user of a request, which is counted by the user's rate limit.
+    ///
+    /// - Throws: ``Problem``: 401, 429, or 503 when the keys cannot be had now.
+    public func user(of request: GatewayRequest) async throws(Problem) -> (token: UserToken, source: Source) {
+        let (token, source) = try await self.user(request.header("authorization"), cookie: request.cookie(self.cookieName))
+        guard let user = UserID(token.user) else { throw .invalidUser }
+        try self.admit(.user(user), request)
+        return (token, source)
+    }
+
+    /// Says who a request is from, and counts it by their rate limit.
+    ///
+    /// - Throws: ``Problem``: 429.
+    public func admit(_ subject: RequestSubject, _ request: GatewayRequest) throws(Problem) {
+        let standing = self.limiter?.check(subject.rate)
+        request.trace.authenticated(subject, standing)
+        if let decision = standing?.decision, !decision.isAllowed { throw .rateLimited(seconds: decision.resetSeconds) }
+    }
+
+    /// The user of a request whose rate is not limited, such as a stream's, from the header `Authorization`, else the cookie.
     ///
     /// - Throws: ``Problem``: 401, or 503 when the keys cannot be had now.
     public func user(_ authorization: String?, cookie: String?) async throws(Problem) -> (token: UserToken, source: Source) {
@@ -72,17 +97,29 @@ public final class Credentials: Sendable {
         }
     }
 
-    /// The application, from `Authorization: Bearer ck_…` or `X-API-Key`.
-    public func application(_ authorization: String?, apiKey: String?, scope: Scope) async throws(Problem) -> APIKeyStore.Key {
-        guard let text = apiKey ?? Self.bearer(authorization) else { throw .unauthorized }
+    /// The application that a request is from, by `Authorization: Bearer ck_…` or `X-API-Key`. It is counted by the key's rate limit.
+    ///
+    /// - Throws: ``Problem``: 401, 403, 429, or 503 when the key cannot be looked up now.
+    public func application(_ request: GatewayRequest, scope: Scope) async throws(Problem) -> APIKeyStore.Key {
+        let header = request.header("x-api-key")
+        guard let text = header ?? Self.bearer(request.header("authorization")) else { throw .unauthorized }
         guard text.hasPrefix("ck_") else {
             // A user's token, which is good for something else, is told so.
-            if apiKey == nil, (try? await self.token(text)) != nil { throw .forbidden("This route takes an API key, not a user's token.") }
+            if header == nil, let token = try? await self.token(text), let user = UserID(token.user) {
+                try self.admit(.user(user), request)
+                throw .forbidden("This route takes an API key, not a user's token.")
+            }
             throw .unauthorized
         }
         guard let key = try await self.key(text) else { throw .unauthorized }
+        try self.admit(key, request)
         guard key.scopes.contains(scope) else { throw .forbidden("The API key does not have the scope \(scope.rawValue).") }
         return key
+    }
+
+    /// The same for an API key.
+    public func admit(_ key: APIKeyStore.Key, _ request: GatewayRequest) throws(Problem) {
+        try self.admit(.key(key.id, name: key.name), request)
     }
 
     /// A key that was looked up a moment ago. `.some(nil)`: it is known to be bad.

@@ -3,12 +3,15 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import NIOHTTPTypesHTTP1
+import NotificationBus
 import NotificationCore
+import NotificationStore
 
 /// What all connections of a listener share.
 struct GatewayShared: Sendable {
     var configuration: GatewayConfiguration
     var routes: GatewayRoutes
+    var audit: AuditLog?
     var logger: Logger
 }
 
@@ -30,6 +33,17 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         var isHead: Bool
         var requestID: String
         var headers: HTTPHeaders
+        var trace = RequestTrace()
+        /// What the audit log is to learn of it; nil for what writes nothing, and once it has.
+        var audit: AuditOrigin?
+    }
+
+    struct AuditOrigin: Sendable {
+        var method: String
+        /// Of a plain route; the router's routes say their own.
+        var route: String?
+        var address: String
+        var isOneOfMany: Bool
     }
 
     /// Past this depth of requests that were pipelined and answered at once, the next answer waits for the loop: else a client could
@@ -160,6 +174,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             self.takeOver(incoming, route, context)
         case .refuse(let problem, let head):
             let exchange = self.begin(head, context)
+            if let head, Self.writes(head) { self.exchange?.audit = self.auditOrigin(self.resolve(head), context) }
             self.write(problem.response(instance: exchange.requestID))
         case .linger:
             context.close(mode: .output, promise: nil)
@@ -176,17 +191,18 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         return exchange
     }
 
-    private func request(_ incoming: IncomingRequest, id: String, _ context: ChannelHandlerContext) -> GatewayRequest {
+    private func request(_ incoming: IncomingRequest, id: String, trace: RequestTrace, _ context: ChannelHandlerContext) -> GatewayRequest {
         GatewayRequest(
             head: incoming.head, path: incoming.path.stripped, query: Query(incoming.query), body: incoming.body, requestID: id,
-            remoteAddress: self.remoteAddress(incoming.head, context))
+            remoteAddress: self.remoteAddress(incoming.head, context), trace: trace)
     }
 
     private func answer(_ incoming: IncomingRequest, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
+        if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         switch incoming.target {
         case .plain(let route):
-            let request = self.request(incoming, id: exchange.requestID, context)
+            let request = self.request(incoming, id: exchange.requestID, trace: exchange.trace, context)
             self.connections.requestStarted()
             route.respond(to: request, on: context.eventLoop).hop(to: context.eventLoop).assumeIsolated().whenComplete { result in
                 self.connections.requestEnded()
@@ -196,7 +212,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
                 }
             }
         case .fallback(let responder):
-            self.respond(incoming, responder, self.request(incoming, id: exchange.requestID, context), context)
+            self.respond(incoming, responder, self.request(incoming, id: exchange.requestID, trace: exchange.trace, context), context)
         case .preflight:
             self.write(Preflight.response(to: incoming.head.headers))
         case .problem(let problem):
@@ -214,9 +230,43 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         return problem.response(instance: requestID)
     }
 
+    // MARK: The audit log
+
+    private static func writes(_ head: HTTPRequestHead) -> Bool {
+        switch head.method {
+        case .POST, .PUT, .PATCH, .DELETE: true
+        default: false
+        }
+    }
+
+    private func auditOrigin(_ incoming: IncomingRequest, _ context: ChannelHandlerContext) -> AuditOrigin? {
+        if self.shared.audit == nil { return nil }
+        var origin = AuditOrigin(
+            method: incoming.head.method.rawValue, route: nil, address: self.remoteAddress(incoming.head, context), isOneOfMany: false)
+        if case .plain(let route) = incoming.target {
+            origin.route = incoming.path.text
+            origin.isOneOfMany = route.isOneOfMany
+        }
+        return origin
+    }
+
+    /// Called with the status of the answer, whether or not the client is still there to read it.
+    private func audit(_ status: HTTPResponseStatus) {
+        guard let exchange = self.exchange, let origin = exchange.audit, let log = self.shared.audit else { return }
+        self.exchange?.audit = nil
+        let known = exchange.trace.known
+        // Whoever has no name could fill the log, as could who asks on past a limit.
+        let isOneOfMany = origin.isOneOfMany || known.subject == nil || status == .tooManyRequests
+        log.record(
+            AuditEntry(
+                at: .now(), subject: known.subject, method: origin.method, route: origin.route ?? known.route, ids: known.ids, status: Int(status.code),
+                address: origin.address, requestID: exchange.requestID), isOneOfMany: isOneOfMany)
+    }
+
     // MARK: Whole answers
 
     private func write(_ response: GatewayResponse) {
+        self.audit(response.status)
         guard let context = self.context, !self.machine.isClosed else { return }
         if self.depth > Self.depthBound {
             context.eventLoop.assumeIsolated().execute {
@@ -247,6 +297,10 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             headers.remove(name: "content-length")
         }
         headers.add(contentsOf: exchange.headers)
+        if let standing = exchange.trace.known.standing {
+            headers.add(name: "ratelimit-policy", value: standing.policy)
+            headers.add(name: "ratelimit", value: standing.limit)
+        }
         headers.add(name: "x-request-id", value: exchange.requestID)
         headers.add(name: "date", value: self.connections.date)
         if self.machine.closesAfterAnswer {
@@ -298,7 +352,10 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     func taskFailed(_ error: any Error, headWritten: Bool) {
         self.connections.requestEnded()
-        guard let exchange = self.exchange, !self.machine.isClosed else { return }
+        guard let exchange = self.exchange, !self.machine.isClosed else {
+            self.audit(Problem(caught: error, failure: "internal_error").status)
+            return
+        }
         if headWritten {
             // Half an answer must not look like a whole one.
             self.shared.logger.error("answer broke off", metadata: ["error": "\(error)", "request_id": "\(exchange.requestID)"])
@@ -309,6 +366,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func taskWriteHead(status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?) throws {
+        self.audit(status)
         guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else { throw ChannelError.ioOnClosedChannel }
         if length == nil, exchange.isHead || exchange.version.minor == 0 { self.machine.closeAfterAnswer() }
         self.writeHead(status: status, headers: headers, length: length, exchange, context)
@@ -332,7 +390,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func takeOver(_ incoming: IncomingRequest, _ route: any StreamRoute, _ context: ChannelHandlerContext) {
         guard let codec = self.codec else { return }
-        let request = self.request(incoming, id: Self.requestID(incoming.head), context)
+        let request = self.request(incoming, id: Self.requestID(incoming.head), trace: RequestTrace(), context)
         let channel = context.channel
         let pipeline = context.pipeline.syncOperations
         self.connections.remove(self)

@@ -12,14 +12,19 @@ public struct GatewayRequest: Sendable {
     public var requestID: String
     /// The client's address, from `X-Forwarded-For` where a loopback proxy says so.
     public var remoteAddress: String
+    /// What becomes known of it on its way.
+    public let trace: RequestTrace
 
-    public init(head: HTTPRequestHead, path: String, query: Query, body: ByteBuffer, requestID: String, remoteAddress: String) {
+    public init(
+        head: HTTPRequestHead, path: String, query: Query, body: ByteBuffer, requestID: String, remoteAddress: String, trace: RequestTrace = RequestTrace()
+    ) {
         self.head = head
         self.path = path
         self.query = query
         self.body = body
         self.requestID = requestID
         self.remoteAddress = remoteAddress
+        self.trace = trace
     }
 
     /// The first value of that header.
@@ -92,8 +97,15 @@ public struct GatewayResponse: Sendable {
 
 /// A route that answers without Hummingbird: the hot ones.
 public protocol PlainRoute: Sendable {
+    /// Whether its requests may be too many for a row each in the audit log: they are added up by subject and second. False unless said otherwise.
+    var isOneOfMany: Bool { get }
+
     /// Called on the connection's event loop. The future may be of any loop.
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse>
+}
+
+extension PlainRoute {
+    public var isOneOfMany: Bool { false }
 }
 
 /// A route that takes the connection over.

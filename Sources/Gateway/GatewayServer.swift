@@ -2,6 +2,7 @@ public import Logging
 public import NIOCore
 import NIOHTTP1
 import NIOPosix
+public import NotificationStore
 import Synchronization
 
 /// The one port of a node.
@@ -36,8 +37,9 @@ public final class GatewayServer: Sendable {
     private let state = Mutex(State())
     private let tally = Tally()
 
-    public init(configuration: GatewayConfiguration, routes: GatewayRoutes, group: any EventLoopGroup, logger: Logger) {
-        self.shared = GatewayShared(configuration: configuration, routes: routes, logger: logger)
+    /// - Parameter audit: learns of every writing request, however it was answered.
+    public init(configuration: GatewayConfiguration, routes: GatewayRoutes, group: any EventLoopGroup, audit: AuditLog? = nil, logger: Logger) {
+        self.shared = GatewayShared(configuration: configuration, routes: routes, audit: audit, logger: logger)
         self.group = group
     }
 

@@ -35,6 +35,10 @@ public struct Problem: Error, Sendable {
     public static func invalidField(_ pointer: String, _ detail: String) -> Problem {
         Problem(.unprocessableEntity, "invalid_body", detail, errors: [FieldError(pointer: pointer, detail: detail)])
     }
+    /// - Parameter seconds: until it is worth trying again.
+    public static func rateLimited(seconds: Int) -> Problem {
+        Problem(.tooManyRequests, "rate_limited", "These were more requests than the limit allows; try again in \(seconds) s.", headers: ["retry-after": String(seconds)])
+    }
     public static func unavailable(_ detail: String = "The database is out of reach. Nothing was written; try again.") -> Problem {
         Problem(.serviceUnavailable, "unavailable", detail, headers: ["retry-after": "1"])
     }

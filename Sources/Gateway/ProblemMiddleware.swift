@@ -21,6 +21,7 @@ public struct ProblemMiddleware: RouterMiddleware {
     public func handle(
         _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
+        if let route = context.endpointPath, request.method != .get { context.request.trace.matched(route, Self.ids(context)) }
         do {
             return try await next(request, context)
         } catch {
@@ -30,6 +31,14 @@ public struct ProblemMiddleware: RouterMiddleware {
                 context.logger.error("request failed", metadata: ["error": "\(error)", "path": "\(context.request.path)"])
             }
             return problem.response(instance: context.requestID).hummingbird
+        }
+    }
+
+    /// The path's parameters for the audit log: those that are ids, and no secrets.
+    private static func ids(_ context: Context) -> [AuditEntry.Parameter] {
+        context.parameters.compactMap { name, value in
+            guard name != "token", let id = OpaqueID(Query.decode(value, plus: false)) else { return nil }
+            return AuditEntry.Parameter(name: String(name), value: id.value)
         }
     }
 }

@@ -55,7 +55,7 @@ public final class Leases: Sendable {
 
     private static let missedBound = 100_000
 
-    /// This life of this edge: the time it began, and something random.
+    /// This life of this edge: the time it began, something random, and its node's name. See ``EdgeIncarnation``.
     public let incarnation: String
     private let redis: RedisClient
     private let names: RedisNames
@@ -65,8 +65,8 @@ public final class Leases: Sendable {
     private let state = Mutex(State())
     private let ungoverned = Atomic<Int>(0)
 
-    public init(redis: RedisClient, names: RedisNames, limit: Int, mode: Mode, logger: Logger) {
-        self.incarnation = "\(Timestamp.now().microseconds / 1000)-\(String(UInt64.random(in: .min ... .max), radix: 36))"
+    public init(redis: RedisClient, names: RedisNames, node: String, limit: Int, mode: Mode, logger: Logger) {
+        self.incarnation = EdgeIncarnation.make(node: node)
         self.redis = redis
         self.names = names
         self.limit = limit
@@ -243,6 +243,14 @@ public final class Leases: Sendable {
         }
     }
 
+    /// An answer for somebody who waits at that list, for a few seconds.
+    func push(_ text: String, to list: String) {
+        self.redis.pipeline([RedisCommand("RPUSH", .string(list), .string(text)), RedisCommand("EXPIRE", .string(list), 10)]).whenFailure { error in
+            // Whoever asked waits in vain, and says so.
+            self.logger.debug("a question was not answered", metadata: ["error": "\(error)"])
+        }
+    }
+
     /// When this edge last told Redis that it lives, as far as it knows.
     public var lastBeat: NIODeadline? { self.state.withLock { $0.lastBeat } }
 
@@ -313,11 +321,10 @@ public enum Control: Sendable, Equatable {
     case evict(UserID, connection: String)
     /// That stream's token was renewed: until when it is good (seconds since 1970), and for which customers.
     case renew(UserID, connection: String, expiresAt: Int64, customers: [String]?)
-    case disconnect(UserID)
 
     public var user: UserID {
         switch self {
-        case .evict(let user, _), .renew(let user, _, _, _), .disconnect(let user): user
+        case .evict(let user, _), .renew(let user, _, _, _): user
         }
     }
 
@@ -331,8 +338,6 @@ public enum Control: Sendable, Equatable {
                     .string("renew"), .string(user.value), .string(connection), .number(String(expiresAt)),
                     customers.map { .array($0.map { .string($0) }) } ?? .null,
                 ])
-            case .disconnect(let user):
-                .array([.string("disconnect"), .string(user.value)])
             }
         return String(decoding: json.encoded, as: UTF8.self)
     }
@@ -350,8 +355,6 @@ public enum Control: Sendable, Equatable {
             var customers: [String]?
             if case .array(let values) = parts[4] { customers = values.compactMap(\.string) }
             self = .renew(user, connection: connection, expiresAt: expiresAt, customers: customers)
-        case ("disconnect", 2):
-            self = .disconnect(user)
         default: return nil
         }
     }

@@ -13,8 +13,18 @@ public struct RedisNames: Sendable {
     public func leases(_ user: UserID) -> String { self.name(user, "l") }
     /// Streams that were closed a moment ago for being over the limit.
     public func evictions(_ user: UserID) -> String { self.name(user, "e") }
+    /// How many requests of a window were let in.
+    public func rate(_ subject: RateSubject, window: Int64) -> String {
+        switch subject {
+        case .user(let user): self.name(user, "rl:\(window)")
+        // No user's name has a colon: those are percent-encoded.
+        case .key(let id): "\(self.prefix):{key:\(id)}:rl:\(window)"
+        }
+    }
     public func ticket(_ nonce: String) -> String { "\(self.prefix):ticket:\(nonce)" }
     public func control(edge: String) -> String { "\(self.prefix):edge:\(edge)" }
+    /// What edges answer to one question.
+    public func answers(_ question: String) -> String { "\(self.prefix):answers:\(question)" }
     public var edges: String { "\(self.prefix):edges" }
     public var broadcast: String { "\(self.prefix):bcast" }
     public var probes: String { "\(self.prefix):probe:" }
@@ -37,6 +47,21 @@ public struct RedisNames: Sendable {
                 bytes.append(UInt8(ascii: "%"))
                 bytes.append(digits[Int(byte >> 4)])
                 bytes.append(digits[Int(byte & 15)])
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The text that ``encode(_:)`` made this of.
+    static func decode(_ text: some StringProtocol) -> String {
+        var bytes: [UInt8] = []
+        var rest = Substring(text).utf8
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%"), let value = UInt8(String(Substring(rest.prefix(2))), radix: 16) {
+                rest = rest.dropFirst(2)
+                bytes.append(value)
+            } else {
+                bytes.append(byte)
             }
         }
         return String(decoding: bytes, as: UTF8.self)

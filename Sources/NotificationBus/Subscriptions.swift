@@ -9,6 +9,7 @@ public protocol SubscriptionListener: AnyObject, Sendable {
     /// Called on the subscriber's event loop, once per loop and read.
     func received(_ messages: [UserMessage], loop: Int)
     func received(_ control: Control)
+    func received(_ question: EdgeQuestion)
     /// What other nodes told this one in between is lost, evictions among it.
     func controlRestored()
     /// For every stream of this edge.
@@ -141,6 +142,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
     public func subscriber(_ subscriber: RedisSubscriber, received messages: [RedisMessage]) {
         var byLoop = [[UserMessage]](repeating: [], count: self.loops)
         var controls: [Control] = []
+        var questions: [EdgeQuestion] = []
         var broadcasts: [ByteBuffer] = []
         let listener = self.state.withLock { state in
             for message in messages {
@@ -153,8 +155,13 @@ public final class Subscriptions: RedisSubscriberDelegate {
                     }
                 } else if message.channel == self.broadcast {
                     broadcasts.append(message.payload)
-                } else if message.channel == self.control, let control = Control(String(buffer: message.payload)) {
-                    controls.append(control)
+                } else if message.channel == self.control {
+                    let text = String(buffer: message.payload)
+                    if let control = Control(text) {
+                        controls.append(control)
+                    } else if let question = EdgeQuestion(text) {
+                        questions.append(question)
+                    }
                 }
             }
             return state.listener
@@ -162,6 +169,7 @@ public final class Subscriptions: RedisSubscriberDelegate {
         for (loop, messages) in byLoop.enumerated() where !messages.isEmpty { listener?.received(messages, loop: loop) }
         for payload in broadcasts { listener?.received(broadcast: payload) }
         for control in controls { listener?.received(control) }
+        for question in questions { listener?.received(question) }
     }
 
     public func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) {

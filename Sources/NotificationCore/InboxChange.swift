@@ -8,6 +8,8 @@ public struct InboxChange: Sendable, Equatable {
         case seenAll = 5
         case expired = 6
         case replaced = 7
+        /// Everything that was there, or a portion of it: the first number of an epoch of the user's own.
+        case erased = 8
     }
 
     /// The flags of a notification after the change.

@@ -30,10 +30,19 @@ public struct NotifyRequest: Sendable {
     /// Compact JSON of an object.
     public var data: [UInt8]?
     public var channels: Set<DeliveryChannel>
+    /// The request itself named them: no other channel is asked for, whatever a user prefers.
+    public var namesChannels: Bool
+    /// Channels that nobody can turn off, by the catalogue.
+    public var required: Set<DeliveryChannel>
     public var deliverAt: Timestamp?
     public var expiresAt: Timestamp?
     public var collapseKey: String?
     public var templateData: JSONValue?
+
+    /// What the templates made for locales of their own; empty when the text does not depend on its reader.
+    private var translations: [LocaleTag: Wording] = [:]
+    /// The event's, for the texts of e-mails and SMS.
+    let templates: Templates
 
     /// What is asked for: a stored notification, or an event that is sent now or never.
     public enum Kind: Sendable {
@@ -58,10 +67,11 @@ public struct NotifyRequest: Sendable {
         self.event = reader.name("event", limit: limits.name)
         var level = reader.choice("level", Level.init(name:), Level.allCases.map(\.name))
         let priority = reader.choice("priority", Priority.init(name:), Priority.allCases.map(\.name))
-        let title = reader.text("title", limit: limits.title, multiline: false)
-        self.content = reader.text("content", "body", limit: limits.content, multiline: true)
-        self.linkURL = reader.text("link_url", "link", limit: limits.link, multiline: false, cleaned: false)
-        self.linkText = reader.text("link_text", limit: limits.title, multiline: false)
+        let given = Wording(
+            title: reader.text("title", limit: limits.title, multiline: false),
+            content: reader.text("content", "body", limit: limits.content, multiline: true),
+            linkURL: reader.text("link_url", "link", limit: limits.link, multiline: false, cleaned: false),
+            linkText: reader.text("link_text", limit: limits.title, multiline: false))
         self.customer = reader.identifier("customer_id")
         self.recType = reader.name("rec_type", limit: limits.name)
         self.recID = reader.name("rec_id", limit: limits.name)
@@ -73,7 +83,7 @@ public struct NotifyRequest: Sendable {
         self.expiresAt = reader.time("expires_at")
         let channels = reader.channels("channels")
 
-        if let link = self.linkURL, !TextRules.isAllowedLink(link) {
+        if let link = given.linkURL, !TextRules.isAllowedLink(link) {
             reader.fail("link_url", "must be http, https, mailto or a path of the site")
         }
         if let expires = self.expiresAt, expires <= max(now, self.deliverAt ?? now) {
@@ -92,14 +102,49 @@ public struct NotifyRequest: Sendable {
                 throw ValidationError("/event", "not an event of this type", code: .invalidEvent)
             }
         }
-        let event = self.event.flatMap { kind?.events[$0] }
+        let settings = kind?.settings(of: self.event) ?? Catalogue.Event()
         self.type = kind?.name ?? Catalogue.fallbackType
-        self.level = level ?? event?.level ?? kind?.defaults.level ?? .info
-        self.priority = priority ?? event?.priority ?? kind?.defaults.priority ?? .medium
-        self.channels = channels ?? event?.channels ?? kind?.defaults.channels ?? [.inApp]
-        self.title = title ?? event?.title ?? kind?.defaults.title ?? ""
-        if self.title.isEmpty, !reader.failed("title") { reader.fail("title", "is required") }
+        self.level = level ?? settings.level ?? .info
+        self.priority = priority ?? settings.priority ?? .medium
+        self.channels = channels ?? settings.channels ?? [.inApp]
+        self.namesChannels = channels != nil
+        self.required = settings.required
+        self.templates = settings.templates
+        var words = WordingRenderer(given: given, settings: settings, data: self.templateData ?? .object([]), limits: limits)
+        // With other errors the data may be anything, and whether a template makes a title of them is not known.
+        let isSound = reader.errors.isEmpty
+        let standard = isSound ? words.render(nil) : given
+        (self.title, self.content) = (standard.title ?? settings.title ?? "", standard.content)
+        (self.linkURL, self.linkText) = (standard.linkURL, standard.linkText)
+        // A direct event is one message for all.
+        if isSound, request != .direct { self.translations = words.translations(of: standard) }
+        for error in words.errors { reader.fail(error) }
+        if self.title.isEmpty, words.errors.isEmpty, isSound || settings.templates[.title] == nil, !reader.failed("title") { reader.fail("title", "is required") }
         if !reader.errors.isEmpty { throw ValidationError(code: reader.code, errors: reader.errors) }
+    }
+
+    /// False when ``localized(_:)`` is the same for every reader, so that one encoded body serves all.
+    public var isTranslated: Bool { !self.translations.isEmpty }
+
+    /// Which of the texts a reader with this locale gets; nil is the standard one. Readers with the same answer get the same body.
+    public func translation(for locale: String?) -> LocaleTag? {
+        if self.translations.isEmpty { return nil }
+        var next = locale.flatMap { LocaleTag($0) }
+        while let tag = next {
+            if self.translations[tag] != nil { return tag }
+            next = tag.parent
+        }
+        return nil
+    }
+
+    /// The request with title, content and link for a reader with this locale: `pt-BR`, else `pt`, else the standard. Nothing is rendered here: all was,
+    /// and checked, when the request was read.
+    public func localized(_ locale: String?) -> NotifyRequest {
+        guard let wording = self.translation(for: locale).flatMap({ self.translations[$0] }) else { return self }
+        var request = self
+        request.title = wording.title ?? self.title
+        (request.content, request.linkURL, request.linkText) = (wording.content, wording.linkURL, wording.linkText)
+        return request
     }
 
     /// The members of the notification's JSON that never change, without braces: encoded once for all recipients, stored as it is, and
@@ -156,7 +201,11 @@ struct FieldReader {
     }
 
     mutating func fail(_ name: String, _ detail: String) {
-        self.errors.append(FieldError(pointer: "/" + name, detail: detail))
+        self.fail(FieldError(pointer: "/" + name, detail: detail))
+    }
+
+    mutating func fail(_ error: FieldError) {
+        self.errors.append(error)
     }
 
     func failed(_ name: String) -> Bool {

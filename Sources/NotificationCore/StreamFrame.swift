@@ -14,6 +14,7 @@ public enum StreamFrame {
         case .updated, .seenAll: bytes.append(ascii: "event: update\n")
         case .deleted, .expired, .replaced: bytes.append(ascii: "event: delete\n")
         case .readAll: bytes.append(ascii: "event: read_all\n")
+        case .erased: bytes.append(ascii: "event: resync\n")
         }
         bytes.append(ascii: "id: ")
         StreamPosition(epoch: epoch, seq: change.seq).append(to: &bytes)
@@ -47,6 +48,10 @@ public enum StreamFrame {
                 bytes.append(ascii: ",\"unseen\":")
                 bytes.append(decimal: Int64(change.unseen))
             }
+        case .erased:
+            bytes.append(ascii: "{\"last_event_id\":\"")
+            StreamPosition(epoch: epoch, seq: change.seq).append(to: &bytes)
+            bytes.append(UInt8(ascii: "\""))
         }
         bytes.append(ascii: ",\"unread\":")
         let offset = bytes.count - start
@@ -59,7 +64,7 @@ public enum StreamFrame {
     private static func shown(_ change: InboxChange) -> InboxChange.Kind {
         switch change.kind {
         case .created, .updated: change.body == nil || change.notification == nil ? .deleted : change.kind
-        case .deleted, .expired, .replaced, .readAll, .seenAll: change.kind
+        case .deleted, .expired, .replaced, .readAll, .seenAll, .erased: change.kind
         }
     }
 

@@ -24,18 +24,44 @@ public struct APIKeyStore: Sendable {
 
     public static func hash(_ key: String) -> [UInt8] { Array(SHA256.hash(data: Array(key.utf8))) }
 
+    public enum Status: String, Sendable, CaseIterable { case active, revoked, all }
+
     /// - Returns: The key itself, `ck_` and 43 characters with 256 random bits, which cannot be had again.
     public func create(name: String, scopes: Set<Scope>) async throws(StoreError) -> (id: NotificationID, key: String) {
+        let (made, key) = try await self.make(name: name, scopes: scopes)
+        return (made.id, key)
+    }
+
+    /// The same with all that is stored of it.
+    public func make(name: String, scopes: Set<Scope>) async throws(StoreError) -> (made: Key, key: String) {
         var generator = SystemRandomNumberGenerator()
         let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
         let key = "ck_" + String(decoding: (0..<43).map { _ in alphabet[Int(UInt8.random(in: 0..<64, using: &generator))] }, as: UTF8.self)
         let id = NotificationID.make()
-        let statement = PostgresStatement("INSERT INTO apikeys (id, name, hash, scopes) VALUES ($1, $2, $3, $4)")
-        try await InboxReader.run { () async throws(PostgresError) in
-            _ = try await self.pool.execute(
-                statement, [.uuid(UUIDBytes(high: id.high, low: id.low)), .text(name), .bytea(Self.hash(key)), .textArray(scopes.map(\.rawValue).sorted())])
+        let statement = PostgresStatement("INSERT INTO apikeys (id, name, hash, scopes) VALUES ($1, $2, $3, $4) RETURNING created_at")
+        let createdAt = try await InboxReader.run { () async throws(PostgresError) in
+            try await self.pool.execute(
+                statement, [.uuid(UUIDBytes(high: id.high, low: id.low)), .text(name), .bytea(Self.hash(key)), .textArray(scopes.map(\.rawValue).sorted())]
+            ).first?.timestamptz(0) ?? 0
         }
-        return (id, key)
+        return (Key(id: id, name: name, scopes: scopes, createdAt: Timestamp(microseconds: createdAt), revokedAt: nil), key)
+    }
+
+    // Index: apikeys_pkey.
+    private static let newest = PostgresStatement(
+        """
+        SELECT id, name, scopes, created_at, revoked_at FROM apikeys
+        WHERE ($1::uuid IS NULL OR id < $1) AND ($2 = 'all' OR (revoked_at IS NULL) = ($2 = 'active')) ORDER BY id DESC LIMIT $3
+        """)
+
+    /// Those that were made before one, the last ones first.
+    public func page(_ status: Status, after id: NotificationID?, limit: Int) async throws(StoreError) -> [Key] {
+        let values: [PostgresValue] = [id.map { .uuid(UUIDBytes(high: $0.high, low: $0.low)) } ?? .null, .text(status.rawValue), .int4(Int32(limit))]
+        return try await InboxReader.run { () async throws(PostgresError) in
+            var keys: [Key] = []
+            for row in try await self.pool.execute(Self.newest, values) { keys.append(try Self.key(row)) }
+            return keys
+        }
     }
 
     public func list() async throws(StoreError) -> [Key] {

@@ -8,11 +8,12 @@ enum ApplyChanges {
         """
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
-        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)
+        FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
+                           $30, $31, $32, $33, $34, $35)
         """)
 
     private enum Op: Int16 {
-        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire
+        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip, erase
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
@@ -41,11 +42,14 @@ enum ApplyChanges {
         var seen: [Bool?] = []
         var archived: [Bool?] = []
         var scopes: [String?] = []
-        for command in commands {
+        var deliveries = DeliveryColumns()
+        for (item, command) in commands.enumerated() {
             var new: NewNotification?
+            var correction: NotificationCorrection?
             var op: Op
             var id: NotificationID?
             var type: String?
+            var event: String?
             var customer: String?
             var flags: (read: Bool?, seen: Bool?, archived: Bool?)
             var scope: [String]?
@@ -83,24 +87,41 @@ enum ApplyChanges {
             case .retire(let notification):
                 op = .retire
                 id = notification
+            case .correct(let notification, let changed):
+                op = .correct
+                id = notification
+                correction = changed
+            case .skip(let skipped):
+                op = .skip
+                id = skipped.id
+                type = skipped.type
+                event = skipped.event
+                customer = skipped.customer
+                deliveries.append(skipped.deliveries, item: item)
+            case .erase:
+                op = .erase
+            }
+            if let new {
+                event = new.event
+                deliveries.append(new.deliveries, item: item)
             }
             users.append(command.user.value)
             ops.append(op.rawValue)
             ids.append(id.map { UUIDBytes(high: $0.high, low: $0.low) })
             types.append(type)
-            events.append(new?.event)
-            levels.append(new?.level.rawValue)
-            priorities.append(new?.priority.rawValue)
+            events.append(event)
+            levels.append((new?.level ?? correction?.level)?.rawValue)
+            priorities.append((new?.priority ?? correction?.priority)?.rawValue)
             customers.append(customer)
             recTypes.append(new?.recType)
             recIDs.append(new?.recID)
             collapse.append(new?.collapseKey)
-            if let body = new?.body, bodies.last != body { bodies.append(body) }
-            bodyOf.append(new == nil ? nil : Int32(bodies.count))
+            let body = new?.body ?? correction?.members
+            bodyOf.append(body.map { Int32(Self.place(of: $0, in: &bodies) + 1) })
             created.append(new?.createdAt.microseconds)
             deliver.append(new?.deliverAt?.microseconds)
-            expires.append(new?.expiresAt?.microseconds)
-            inApp.append(new?.inApp)
+            expires.append((new?.expiresAt ?? correction?.expiresAt ?? nil)?.microseconds)
+            inApp.append(new?.inApp ?? correction.map { $0.expiresAt != nil })
             read.append(flags.read)
             seen.append(flags.seen)
             archived.append(flags.archived)
@@ -113,7 +134,42 @@ enum ApplyChanges {
             .boolArray(inApp), .boolArray(read), .boolArray(seen), .boolArray(archived), .jsonbArray(scopes),
             .int4Array(claimed), .uuidArray(claims.map { UUIDBytes(high: $0.owner.high, low: $0.owner.low) }), .textArray(claims.map(\.route)),
             .textArray(claims.map(\.key)), .byteaArray(claims.map(\.digest)), .textArray(claims.map(\.answer)),
-        ]
+        ] + deliveries.values
+    }
+
+    /// Those of one request follow one another, in a few languages.
+    private static func place(of body: String, in bodies: inout [String?]) -> Int {
+        if let place = bodies.suffix(8).lastIndex(where: { $0 == body }) { return place }
+        bodies.append(body)
+        return bodies.count - 1
+    }
+
+    /// Empty for most batches.
+    private struct DeliveryColumns {
+        private var items: [Int32?] = []
+        private var channels: [String?] = []
+        private var endpoints: [String?] = []
+        private var states: [String?] = []
+        private var reasons: [String?] = []
+        private var notBefore: [Int64?] = []
+
+        mutating func append(_ deliveries: [NewDelivery], item: Int) {
+            for delivery in deliveries {
+                self.items.append(Int32(item + 1))
+                self.channels.append(delivery.channel.rawValue)
+                self.endpoints.append(delivery.endpoint)
+                self.states.append(delivery.state.rawValue)
+                self.reasons.append(delivery.reason?.rawValue)
+                self.notBefore.append(delivery.notBefore?.microseconds)
+            }
+        }
+
+        var values: [PostgresValue] {
+            [
+                .int4Array(self.items), .textArray(self.channels), .textArray(self.endpoints), .textArray(self.states), .textArray(self.reasons),
+                .timestamptzArray(self.notBefore),
+            ]
+        }
     }
 
     struct Result {

@@ -8,6 +8,8 @@ public final class ClusterIdentity: Sendable {
     private struct State {
         var epoch: Int64 = 0
         var place = LogPosition(timeline: 0, lsn: 0)
+        /// The highest epoch that was given to a user who was erased.
+        var given: Int64 = 0
     }
 
     private let state = Mutex(State())
@@ -20,7 +22,7 @@ public final class ClusterIdentity: Sendable {
     /// The furthest place in the log that was seen in this epoch.
     var place: LogPosition { self.state.withLock { $0.place } }
 
-    static let observe = PostgresStatement("SELECT epoch, timeline, lsn::text, $1::text, $3::integer FROM observe_cluster($1::text::pg_lsn, $2, $3)")
+    static let observe = PostgresStatement("SELECT epoch, timeline, lsn::text, $1::text, $3::integer FROM observe_cluster($1::text::pg_lsn, $2, $3, $4)")
 
     /// How far the log is, after a commit on the same connection at least as far as it.
     static let look = PostgresStatement(
@@ -36,8 +38,8 @@ public final class ClusterIdentity: Sendable {
     }
 
     private var question: (PostgresStatement, [PostgresValue]) {
-        let (epoch, place) = self.state.withLock { ($0.epoch, $0.place) }
-        return (Self.observe, [.text(place.text), .int8(epoch), .int4(place.timeline)])
+        let state = self.state.withLock { $0 }
+        return (Self.observe, [.text(state.place.text), .int8(state.epoch), .int4(state.place.timeline), .int8(state.given)])
     }
 
     private func check(_ answers: [PostgresRows]) throws(PostgresError) {
@@ -72,10 +74,15 @@ public final class ClusterIdentity: Sendable {
         }
     }
 
+    /// A user was erased and was given this epoch. A server that has lost that must not give it again, to anybody.
+    public func advance(given epoch: Int64) {
+        self.state.withLock { $0.given = max($0.given, epoch) }
+    }
+
     /// A later timeline has what was seen of the earlier one, or there would be a new epoch: the server was asked.
     private static func advance(_ state: inout State, epoch: Int64, to place: LogPosition) {
         if epoch > state.epoch {
-            state = State(epoch: epoch, place: place)
+            state = State(epoch: epoch, place: place, given: state.given)
         } else if epoch == state.epoch {
             let seen = state.place
             if place.timeline > seen.timeline || (place.timeline == seen.timeline && place.lsn > seen.lsn) { state.place = place }

@@ -45,24 +45,19 @@ public struct Housekeeping: Sendable {
 
     // Index: commits has one row a batch and ten minutes of them: a scan.
     private static let commits = PostgresStatement("DELETE FROM commits WHERE at < clock_timestamp() - interval '10 minutes'")
-    // Index: idempotency_age.
-    private static let claims = PostgresStatement("DELETE FROM idempotency WHERE at < clock_timestamp() - interval '\(IdempotencyClaim.hours) hours'")
-    private static let marks = PostgresStatement("DELETE FROM marks WHERE at < now() - make_interval(days => $1)")
     private static let partitions = PostgresStatement("SELECT keep_change_partitions(make_interval(days => $1))")
 
-    /// Forgets commits of more than ten minutes ago, and idempotency keys of more than a day ago. Answers how many commits there were.
+    /// Forgets commits of more than ten minutes ago. Answers how many there were.
     public func forgetCommits() async throws(StoreError) -> Int {
         try await InboxReader.run { () async throws(PostgresError) in
-            _ = try await self.pool.execute(Self.claims)
-            return try await self.pool.execute(Self.commits).affectedRows
+            try await self.pool.execute(Self.commits).affectedRows
         }
     }
 
-    /// Makes the change log's next partitions and drops those that are over; forgets marks older than any notification.
-    public func keepLog(days: Int, retentionDays: Int) async throws(StoreError) {
+    /// Makes the change log's next partitions and drops those that are over.
+    public func keepLog(days: Int) async throws(StoreError) {
         try await InboxReader.run { () async throws(PostgresError) in
             _ = try await self.pool.execute(Self.partitions, [.int4(Int32(days))])
-            _ = try await self.pool.execute(Self.marks, [.int4(Int32(retentionDays + 1))])
         }
     }
 }

@@ -13,8 +13,14 @@ public struct InboxCommand: Sendable {
         /// A scheduled one comes due.
         case comeDue(NotificationID)
         case expire(NotificationID)
-        /// Its retention ended.
+        /// Its retention ended, or the application takes it back.
         case retire(NotificationID)
+        /// The application corrects it. What it is, read or not, stays.
+        case correct(NotificationID, NotificationCorrection)
+        /// Nothing for the inbox: by which channels a notification did not go to this user.
+        case skip(SkippedNotification)
+        /// The user is erased: up to 1,000 notifications a command; the outcome says whether there are more. See ``UserErasure``.
+        case erase
     }
 
     public var user: UserID
@@ -28,8 +34,9 @@ public struct InboxCommand: Sendable {
     /// What it holds of the writer's queue, in bytes, without its body.
     var size: Int {
         switch self.action {
-        case .create: 512 + self.user.value.utf8.count
-        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire: 256 + self.user.value.utf8.count
+        case .create(let new): 512 + self.user.value.utf8.count + 128 * new.deliveries.count
+        case .skip(let skipped): 512 + self.user.value.utf8.count + 128 * skipped.deliveries.count
+        case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .correct, .erase: 256 + self.user.value.utf8.count
         }
     }
 }
@@ -50,8 +57,10 @@ public struct NewNotification: Sendable {
     public var expiresAt: Timestamp?
     /// False: stored for tracking, without a number, in no list or count.
     public var inApp: Bool
-    /// The members of its JSON that never change.
+    /// The members of its JSON that only a correction changes.
     public var body: String
+    /// What is known, as it is written, of the other channels.
+    public var deliveries: [NewDelivery] = []
 
     public init(id: NotificationID, request: NotifyRequest, body: String, createdAt: Timestamp) {
         self.id = id
@@ -68,6 +77,24 @@ public struct NewNotification: Sendable {
         self.expiresAt = request.expiresAt
         self.inApp = request.channels.contains(.inApp)
         self.body = body
+    }
+}
+
+/// A notification that a user does not get by any channel.
+public struct SkippedNotification: Sendable {
+    /// It names nothing but its deliveries.
+    public var id: NotificationID
+    public var type: String
+    public var event: String?
+    public var customer: String?
+    public var deliveries: [NewDelivery]
+
+    public init(id: NotificationID, request: NotifyRequest, deliveries: [NewDelivery]) {
+        self.id = id
+        self.type = request.type
+        self.event = request.event
+        self.customer = request.customer?.value
+        self.deliveries = deliveries
     }
 }
 
@@ -88,7 +115,7 @@ public struct InboxOutcome: Sendable {
     public var status: Status
     /// The changes that it made, in order; a creation that replaces another makes two.
     public var changes: [InboxChange]
-    /// For "all read": how many rows it changed, and whether another chunk remains.
+    /// For "all read" and an erasure: how many rows it changed, and whether another chunk remains.
     public var updated: Int
     public var more: Bool
     /// The user's head after the whole batch.

@@ -18,15 +18,8 @@ struct InboxPageSQL {
         return "$\(self.values.count)"
     }
 
-    private static let unread = "(NOT n.read AND n.state_seq > h.mark_seq)"
-
     private mutating func filters() -> [String] {
         var filters = ["n.user_id = $1", "n.seq IS NOT NULL"]
-        switch self.query.archived {
-        case .no: filters.append("NOT n.archived")
-        case .yes: filters.append("n.archived")
-        case .all: break
-        }
         if let customer = self.query.customer { filters.append("n.customer_id = " + self.bind(.text(customer))) }
         if let scope = self.query.scope { filters.append("(n.customer_id IS NULL OR n.customer_id = ANY(\(self.bind(.textArray(scope)))))") }
         if let type = self.query.type { filters.append("n.type = " + self.bind(.text(type))) }
@@ -38,37 +31,83 @@ struct InboxPageSQL {
         return filters
     }
 
-    // Index: notifications_inbox backwards; unread ones are those above the mark and, below it, notifications_touched.
-    private mutating func part(_ rank: Int, _ condition: String, _ filters: [String], _ want: String) -> String? {
-        var conditions = filters
-        if !condition.isEmpty { conditions.append(condition) }
-        if let after = self.query.after {
-            let afterRank = self.query.order == .newest || after.unread ? 0 : 1
-            if rank < afterRank { return nil }
-            if rank == afterRank { conditions.append("n.seq < " + self.bind(.int8(after.seq))) }
+    /// Where rows lie, each range in the order of an index: without filters, as many are read as are asked for, whatever the size of the inbox.
+    private enum Range: CaseIterable {
+        /// Unread ones that came after the mark.
+        case above
+        /// Unread ones from before it.
+        case revived
+        /// Read ones that only the mark says so of.
+        case marked
+        case read
+        case archived
+
+        // Index: notifications_inbox; of `revived`, notifications_revived.
+        var condition: String {
+            switch self {
+            case .above: "NOT n.archived AND NOT n.read AND n.seq > h.mark_seq"
+            case .revived: "n.revived AND NOT n.read AND n.seq <= h.mark_seq AND n.state_seq > h.mark_seq"
+            case .marked: "NOT n.archived AND NOT n.read AND n.seq <= h.mark_seq AND n.state_seq <= h.mark_seq"
+            case .read: "NOT n.archived AND n.read"
+            case .archived: "n.archived AND n.read"
+            }
         }
-        return "(SELECT \(rank) AS rank, \(self.columns) FROM notifications n WHERE \(conditions.joined(separator: " AND ")) "
-            + "ORDER BY n.seq DESC LIMIT \(want))"
+
+        var isUnread: Bool { self == .above || self == .revived }
+    }
+
+    /// What is asked for, in the order in which it is shown: of a group the rows are merged, and the second is looked at only when the first
+    /// does not fill the page.
+    private var groups: [[Range]] {
+        let shown = Range.allCases.filter { range in
+            let isShown =
+                switch self.query.archived {
+                case .no: range != .archived
+                case .yes: range == .archived
+                case .all: true
+                }
+            return isShown
+                && {
+                    switch self.query.status {
+                    case .all: true
+                    case .unread: range.isUnread
+                    case .read: !range.isUnread
+                    }
+                }()
+        }
+        let groups =
+            switch self.query.order {
+            case .newest: [shown]
+            case .unreadFirst: [shown.filter(\.isUnread), shown.filter { !$0.isUnread }]
+            }
+        return groups.filter { !$0.isEmpty }
     }
 
     mutating func build() -> String {
-        let filters = self.filters()
+        let filters = self.filters().joined(separator: " AND ")
         let want = self.bind(.int8(Int64(self.query.limit + self.query.offset + 1)))
-        let above = "NOT n.read AND n.seq > h.mark_seq"
-        let touched = "NOT n.read AND n.state_seq > n.seq AND n.seq <= h.mark_seq AND n.state_seq > h.mark_seq"
-        var parts: [(rank: Int, condition: String)] = []
-        switch (self.query.order, self.query.status) {
-        case (_, .unread): parts = [(0, above), (0, touched)]
-        case (.newest, .read): parts = [(0, "NOT \(Self.unread)")]
-        case (.unreadFirst, .read): parts = [(1, "NOT \(Self.unread)")]
-        case (.newest, .all): parts = [(0, "")]
-        case (.unreadFirst, .all): parts = [(0, above), (0, touched), (1, "NOT \(Self.unread)")]
+        var groups = self.groups
+        var after = ""
+        if let cursor = self.query.after {
+            after = " AND n.seq < " + self.bind(.int8(cursor.seq))
+            // The page before ended among the read ones.
+            if self.query.order == .unreadFirst, !cursor.unread { groups.removeAll { $0.contains(where: \.isUnread) } }
+            // It ended among unread ones, of which there are none here.
+            if self.query.order == .unreadFirst, cursor.unread, !groups.contains(where: { $0.contains(where: \.isUnread) }) { after = "" }
         }
         var texts: [String] = []
-        for (rank, condition) in parts {
-            if let text = self.part(rank, condition, filters, want) { texts.append(text) }
+        for (rank, ranges) in groups.enumerated() {
+            let isFirst = rank == 0
+            let gate = isFirst ? after : " AND (SELECT count(*) FROM g0) < \(want)"
+            let parts = ranges.map { range in
+                "(SELECT \(rank) AS rank, \(self.columns) FROM notifications n WHERE \(filters) AND \(range.condition)\(gate) "
+                    + "ORDER BY n.seq DESC LIMIT \(want))"
+            }
+            let merged = parts.count == 1 ? parts[0] : parts.joined(separator: " UNION ALL ") + " ORDER BY 3 DESC LIMIT \(want)"
+            texts.append("g\(rank)(\(Self.names)) AS MATERIALIZED (\(merged))")
         }
-        if texts.isEmpty { texts = ["(SELECT 0 AS rank, \(self.columns) FROM notifications n WHERE n.user_id = $1 AND \(want) < 0)"] }
+        if texts.isEmpty { texts = ["g0(\(Self.names)) AS (SELECT 0, \(self.columns) FROM notifications n WHERE n.user_id = $1 AND \(want) < 0)"] }
+        let all = texts.indices.map { "SELECT * FROM g\($0)" }.joined(separator: " UNION ALL ")
         let offset = self.bind(.int8(Int64(self.query.offset)))
         let limit = self.bind(.int8(Int64(self.query.limit + 1)))
         return """
@@ -77,10 +116,11 @@ struct InboxPageSQL {
                 SELECT epoch, seq, unread, unseen, counts, mark_seq, seen_seq FROM heads WHERE user_id = $1
                 UNION ALL SELECT 0, 0, 0, 0, '{}', 0, 0 WHERE NOT EXISTS (SELECT FROM heads WHERE user_id = $1)
             ) h LEFT JOIN LATERAL (
-                SELECT * FROM (\(texts.joined(separator: " UNION ALL "))) AS u(rank, id, seq, state_seq, read, seen, archived, read_at, body)
-                ORDER BY rank, seq DESC OFFSET \(offset) LIMIT \(limit)
+                WITH \(texts.joined(separator: ", ")) \(all) ORDER BY rank, seq DESC OFFSET \(offset) LIMIT \(limit)
             ) l ON true
             ORDER BY l.rank, l.seq DESC
             """
     }
+
+    private static let names = "rank, id, seq, state_seq, read, seen, archived, read_at, body"
 }

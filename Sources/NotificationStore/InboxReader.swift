@@ -70,7 +70,7 @@ public struct InboxReader: Sendable {
     }
 
     // What a row is after the marks of its head. A row read by a mark was read when that mark was set.
-    private static let columns = """
+    static let columns = """
         n.id, n.seq, n.state_seq,
         (n.read OR n.state_seq <= h.mark_seq),
         (n.seen OR n.read OR n.state_seq <= GREATEST(h.seen_seq, h.mark_seq)), n.archived,

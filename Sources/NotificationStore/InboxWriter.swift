@@ -68,17 +68,23 @@ public final class InboxWriter: Sendable {
     /// Makes all of these changes in one transaction, or none of them.
     ///
     /// - Throws: ``StoreError``: `unavailable`, `overloaded` and `refused` say that nothing was written; `inDoubt` that it is not known.
-    public func write(_ commands: [InboxCommand]) async throws(StoreError) -> [InboxOutcome] {
+    public func write(
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false
+    ) async throws(StoreError) -> [InboxOutcome] {
         let result: Result<[InboxOutcome], StoreError> = await withCheckedContinuation { continuation in
-            self.submit(commands) { continuation.resume(returning: $0) }
+            self.submit(commands, claim: claim, bulk: bulk) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }
 
     /// The same with a callback, which comes on a thread that must not be blocked.
     ///
-    /// - Parameter claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
-    public func submit(_ commands: [InboxCommand], claim: IdempotencyClaim? = nil, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void) {
+    /// - Parameters:
+    ///   - claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
+    ///   - bulk: whether it is a part of something large, which goes by the lane for that however small the part is.
+    public func submit(
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+    ) {
         guard let first = commands.first else {
             completion(.success([]))
             return
@@ -88,19 +94,27 @@ public final class InboxWriter: Sendable {
             completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
             return
         }
-        let lane = commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
+        let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
         lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
     }
 
     /// A body that several commands share is held once.
     private static func size(of commands: [InboxCommand]) -> Int {
         var size = 0
-        var last: String?
+        // One for each language.
+        var last: [String] = []
         for command in commands {
             size += command.size
-            guard case .create(let new) = command.action, new.body != last else { continue }
-            size += new.body.utf8.count
-            last = new.body
+            let body: String
+            switch command.action {
+            case .create(let new): body = new.body
+            case .correct(_, let correction): body = correction.members
+            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip: continue
+            }
+            if last.contains(body) { continue }
+            size += body.utf8.count
+            if last.count == 8 { last.removeFirst() }
+            last.append(body)
         }
         return size
     }
@@ -299,6 +313,9 @@ final class WriterLane: Sendable {
             self.logger.error("writing function's answer not understood", metadata: ["error": "\(error)"])
             self.fail(batch, StoreError(code: .failed, message: "the database's answer was not understood"))
             return
+        }
+        for user in result.committed where user.changes.contains(where: { $0.kind == .erased }) {
+            self.identity.advance(given: user.head.position.epoch)
         }
         self.shared.count {
             $0.batches += 1

@@ -36,23 +36,99 @@ public struct NotifyPlan: Sendable {
 
 /// Decides who gets a notification, and by which channels.
 public struct NotifyPlanner: Sendable {
-    public init() {}
+    /// The channels that have a sender.
+    private let configured: Set<DeliveryChannel>
+    private let recipients: RecipientReader?
+
+    /// - Parameter recipients: nil: nothing is known of anybody, and what the catalogue says holds.
+    public init(recipients: RecipientReader? = nil, configured: Set<DeliveryChannel> = [.inApp]) {
+        self.recipients = recipients
+        self.configured = configured
+    }
 
     /// Calls `completion` once all is known, perhaps before it returns; on a thread that must not be blocked.
+    ///
+    /// It fails as ``RecipientReader`` does: then nothing is planned for anybody.
     public func plan(
         _ request: NotifyRequest, users: [UserID], now: Timestamp, completion: @escaping @Sendable (Result<NotifyPlan, StoreError>) -> Void
     ) {
-        var plan = NotifyPlan()
-        plan.commands.reserveCapacity(users.count)
-        plan.entries.reserveCapacity(users.count)
-        let body = String(decoding: request.encodeBody(createdAt: now), as: UTF8.self)
-        let template = NewNotification(id: NotificationID.make(now: now), request: request, body: body, createdAt: now)
-        for user in users {
-            var new = template
-            new.id = NotificationID.make(now: now)
-            plan.commands.append(InboxCommand(user: user, action: .create(new)))
-            plan.entries.append(NotifyPlan.Entry(id: new.id, user: user))
+        let planning = Planning(request: request, now: now, configured: self.configured, count: users.count)
+        guard let recipients else {
+            completion(.success(planning.adding(users, [:]).finished))
+            return
         }
-        completion(.success(plan))
+        recipients.fold(users[...], customer: request.customer, into: planning, { $0.adding($1, $2) }) { completion($0.map(\.finished)) }
+    }
+}
+
+/// A plan in the making.
+private struct Planning: Sendable {
+    let request: NotifyRequest
+    private let now: Timestamp
+    private let configured: Set<DeliveryChannel>
+    private let usual: RecipientRouting
+    private var plan = NotifyPlan()
+    /// Of users who get nothing. They come after all others, so that commands and entries match.
+    private var skips: [InboxCommand] = []
+    /// By locale, each with its text; nil is the locale of those who have none.
+    private var templates: [String?: NewNotification] = [:]
+
+    init(request: NotifyRequest, now: Timestamp, configured: Set<DeliveryChannel>, count: Int) {
+        self.request = request
+        self.now = now
+        self.configured = configured
+        self.usual = RecipientRouting(.unknown, of: request, now: now, configured: configured)
+        self.plan.commands.reserveCapacity(count)
+        self.plan.entries.reserveCapacity(count)
+    }
+
+    var finished: NotifyPlan {
+        var plan = self.plan
+        plan.commands += self.skips
+        return plan
+    }
+
+    consuming func adding(_ users: [UserID], _ found: RecipientReader.Found) -> Planning {
+        for user in users {
+            if let recipient = found[user] {
+                let routing = RecipientRouting(recipient, of: self.request, now: self.now, configured: self.configured)
+                self.add(user, routing, locale: recipient.contact?.locale)
+            } else {
+                self.add(user, self.usual, locale: nil)
+            }
+        }
+        return self
+    }
+
+    private mutating func add(_ user: UserID, _ routing: RecipientRouting, locale: String?) {
+        let id = NotificationID.make(now: self.now)
+        let deliveries = Self.deliveries(routing)
+        if let reason = routing.skipped {
+            self.plan.skipped.append(NotifyPlan.Skipped(user: user, reason: reason))
+            let skipped = SkippedNotification(id: id, request: self.request, deliveries: deliveries)
+            self.skips.append(InboxCommand(user: user, action: .skip(skipped)))
+            return
+        }
+        var new = self.template(locale)
+        new.id = id
+        new.inApp = routing.inApp
+        new.deliveries = deliveries
+        self.plan.commands.append(InboxCommand(user: user, action: .create(new)))
+        self.plan.entries.append(NotifyPlan.Entry(id: id, user: user))
+    }
+
+    /// The text is made and encoded once for each locale.
+    private mutating func template(_ locale: String?) -> NewNotification {
+        if let known = self.templates[locale] { return known }
+        let body = String(decoding: self.request.encodeBody(createdAt: self.now), as: UTF8.self)
+        let template = NewNotification(id: NotificationID(high: 0, low: 0), request: self.request, body: body, createdAt: self.now)
+        self.templates[locale] = template
+        return template
+    }
+
+    private static func deliveries(_ routing: RecipientRouting) -> [NewDelivery] {
+        if routing.sendings.isEmpty, routing.suppressed.isEmpty { return [] }
+        return routing.sendings.map { NewDelivery(channel: $0.channel, endpoint: $0.endpoint, state: .queued, notBefore: $0.notBefore) }
+            + routing.suppressed.map { NewDelivery(channel: $0.channel, state: .suppressed, reason: $0.reason) }
     }
 }

@@ -193,6 +193,10 @@ struct Check: AsyncParsableCommand {
         func report(_ name: String, _ body: () async throws -> String) async {
             do {
                 answer("ok      \(name): \(try await body())")
+            } catch let error as CatalogueError {
+                failures += 1
+                answer("FAILED  \(name):")
+                for line in error.lines { answer("        \(line)") }
             } catch {
                 failures += 1
                 answer("FAILED  \(name): \(error)")
@@ -203,7 +207,7 @@ struct Check: AsyncParsableCommand {
             _ = try TokenVerifier(configuration: NodeConfiguration.tokens(settings), logger: quiet())
             return "keys are usable"
         }
-        await report("catalogue") { "\(try CatalogueFile.load(settings.text("CARILLON_CATALOGUE")).types.count) types" }
+        await report("catalogue") { try CatalogueFile.load(settings.text("CARILLON_CATALOGUE")).summary }
         await report("postgres") {
             try await withPool(settings) { pool in
                 try await ClusterStore(pool: pool).settings().map { "\($0.name)=\($0.value)" }.joined(separator: " ")

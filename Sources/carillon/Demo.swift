@@ -12,7 +12,7 @@ struct Demo: Sendable {
     let credentials: Credentials
     let writer: InboxWriter
     let planner: NotifyPlanner
-    let catalogue: Catalogue
+    let catalogue: @Sendable () -> Catalogue
 
     func add(to routes: inout GatewayRoutes) {
         routes.add(.GET, "/demo", Route { request, loop in
@@ -61,7 +61,7 @@ struct Demo: Sendable {
         let notify: NotifyRequest
         do {
             let json = try JSONParser.parse(Array(request.body.readableBytesView))
-            notify = try NotifyRequest(json: json, catalogue: self.catalogue, now: .now())
+            notify = try NotifyRequest(json: json, catalogue: self.catalogue(), now: .now())
         } catch let error as ValidationError {
             return loop.makeSucceededFuture(Problem(error).response(instance: request.requestID))
         } catch {

@@ -1,9 +1,11 @@
+import API
 import Delivery
 import Edge
 import Gateway
 import NIOCore
 import NIOHTTP1
 import NotificationBus
+import NotificationCore
 import NotificationStore
 import PostgresClient
 import RedisClient
@@ -17,6 +19,9 @@ final class NodeMetrics: Sendable {
         var writer: InboxWriter?
         var publisher: Publisher?
         var repair: CopyRepair?
+        var catalogue: LiveCatalogue?
+        var recipients: RecipientReader?
+        var audience: DirectAudience?
     }
 
     let publish = Histogram()
@@ -24,12 +29,16 @@ final class NodeMetrics: Sendable {
     private let pool: PostgresPool
     private let redis: RedisClient
     private let copies: CountCopies
+    private let limiter: RateLimiter
+    private let audit: AuditLog
     private let state = Mutex(State())
 
-    init(pool: PostgresPool, redis: RedisClient, copies: CountCopies) {
+    init(pool: PostgresPool, redis: RedisClient, copies: CountCopies, limiter: RateLimiter, audit: AuditLog) {
         self.pool = pool
         self.redis = redis
         self.copies = copies
+        self.limiter = limiter
+        self.audit = audit
     }
 
     func watch(edge: EdgeMetrics, subscriber: RedisSubscriber) {
@@ -38,6 +47,9 @@ final class NodeMetrics: Sendable {
             $0.subscriber = subscriber
         }
     }
+    func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
+    func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
+    func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -86,8 +98,30 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_publish_failures_total", "Messages left to the commit tail.", publisher.failed)
             text.histogram("carillon_publish_seconds", "From commit to Redis' answer.", self.publish)
         }
+        if let recipients = state.recipients?.counters {
+            text.counter("carillon_recipient_queries_total", "Queries for what recipients prefer and where they are reached.", recipients.queries)
+            text.counter("carillon_recipient_lookups_total", "Recipients that these asked for.", recipients.lookups)
+            text.counter("carillon_recipient_refusals_total", "Requests refused since too many recipients waited.", recipients.refused)
+            text.gauge("carillon_recipients_waiting", "Recipients that wait for their query.", recipients.waiting)
+        }
+        if let audience = state.audience {
+            text.counter("carillon_direct_unchecked_total", "Direct events sent without knowing what their users prefer.", audience.unchecked)
+        }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
+        if let catalogue = state.catalogue?.counters {
+            text.counter("carillon_catalogue_reloads_total", "Times that the catalogue was read again and taken.", catalogue.reloads)
+            text.counter("carillon_catalogue_reload_failures_total", "Times that it was wrong and the old one stayed.", catalogue.failures)
+        }
+        let limits = self.limiter.counters
+        text.counter("carillon_rate_limited_total", "Requests refused by a rate limit.", limits.refused)
+        text.counter("carillon_rate_limit_ungoverned_total", "Requests let in while Redis was away.", limits.ungoverned)
+        text.counter("carillon_rate_limit_untracked_total", "Requests let in since too many subjects were known.", limits.untracked)
+        text.gauge("carillon_rate_limit_subjects", "Users and API keys that this node counts now.", self.limiter.subjects)
+        let audit = self.audit.counters
+        text.counter("carillon_audit_written_total", "Rows of the audit log written.", audit.written)
+        text.counter("carillon_audit_dropped_total", "Requests of which the audit log says nothing, since too many waited for Postgres.", audit.dropped)
+        text.gauge("carillon_audit_waiting", "Rows of the audit log that wait to be written.", audit.waiting)
         let pool = self.pool.snapshot
         text.gauge("carillon_postgres_connections", "Connections of the pool that are up.", pool.connected)
         text.gauge("carillon_postgres_in_flight", "Statements of the pool in flight.", pool.inFlight)

@@ -23,8 +23,7 @@ struct NodeConfiguration: Sendable {
     var redis: RedisDeployment
     var redisPrefix: String
     var tokens: TokenConfiguration
-    var catalogue: Catalogue
-    var cataloguePath: String?
+    var catalogue: LiveCatalogue
     var origins: [String]
     var cookieName: String
     var connectionLimit: Int
@@ -39,6 +38,7 @@ struct NodeConfiguration: Sendable {
     var logLevel: Logger.Level
     var threads: Int
     var lanes: Int
+    var rateLimits: RateLimiter.Settings
 
     init(settings: Settings, roles: String? = nil, port: Int? = nil, host: String? = nil, nodeName: String? = nil) throws {
         self.roles = try Settings.roles(roles ?? settings.text("CARILLON_ROLES") ?? "all")
@@ -49,8 +49,7 @@ struct NodeConfiguration: Sendable {
         self.redis = try Self.redis(settings)
         self.redisPrefix = try settings.text("CARILLON_REDIS_PREFIX") ?? "carillon"
         self.tokens = try Self.tokens(settings)
-        self.cataloguePath = try settings.text("CARILLON_CATALOGUE")
-        self.catalogue = try CatalogueFile.load(self.cataloguePath)
+        self.catalogue = try LiveCatalogue(path: settings.text("CARILLON_CATALOGUE"))
         self.origins = try settings.list("CARILLON_CORS_ORIGINS")
         self.cookieName = try settings.text("CARILLON_COOKIE_NAME") ?? "carillon_token"
         self.connectionLimit = try settings.number("CARILLON_CONNECTION_LIMIT", default: 10, in: 1...10_000)
@@ -66,6 +65,9 @@ struct NodeConfiguration: Sendable {
         self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
         self.threads = try settings.number("CARILLON_THREADS", default: min(64, System.coreCount), in: 1...64)
         self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
+        self.rateLimits = RateLimiter.Settings(
+            key: try settings.limit("CARILLON_RATE_LIMIT_KEY", default: 60_000, in: 1...1_000_000_000),
+            user: try settings.limit("CARILLON_RATE_LIMIT_USER", default: 6000, in: 1...1_000_000_000))
     }
 
     static func database(_ settings: Settings) throws -> PostgresConfiguration {

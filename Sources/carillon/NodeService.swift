@@ -34,6 +34,8 @@ struct NodeService: Service {
         let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
+        let limiter = RateLimiter(redis: redis, names: names, settings: configuration.rateLimits)
+        limiter.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
         let secret = try await self.secret(pool)
@@ -41,10 +43,12 @@ struct NodeService: Service {
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
-            origins: Origins(configuration.origins))
-        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies)
+            origins: Origins(configuration.origins), limiter: limiter)
+        let audit = AuditLog(pool: pool, logger: self.logger)
+        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         var writer: InboxWriter?
+        var recipients: RecipientReader?
         if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
             let publisher = Publisher(redis: redis, names: names, copies: copies, latency: metrics.publish, logger: self.logger)
             var settings = InboxWriter.Settings()
@@ -54,26 +58,38 @@ struct NodeService: Service {
             made.start()
             writer = made
             metrics.watch(writer: made, publisher: publisher)
+            let reader = RecipientReader(configuration: configuration.database, identity: identity, logger: self.logger)
+            reader.start()
+            recipients = reader
+            metrics.watch(recipients: reader)
         }
 
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
-        let catalogue = configuration.catalogue
+        let catalogue = { @Sendable in configuration.catalogue.current }
+        metrics.watch(catalogue: configuration.catalogue)
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
-        if configuration.roles.contains(.api), let writer {
-            let planner = NotifyPlanner()
+        if configuration.roles.contains(.api), let writer, let recipients {
+            let planner = NotifyPlanner(recipients: recipients)
+            let audience = DirectAudience(reader: recipients)
+            metrics.watch(audience: audience)
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, catalogue: { catalogue })
+                credentials: credentials, planner: planner, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
+                sent: SentNotifications(pool: pool, writer: writer), audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
+            Administration(
+                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
+                queues: QueueDepths(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool), credentials: credentials
+            ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
                 Demo(configuration: configuration, credentials: credentials, writer: writer, planner: planner, catalogue: catalogue).add(to: &routes)
@@ -85,7 +101,7 @@ struct NodeService: Service {
         var subscriptions: Subscriptions?
         if configuration.roles.contains(.edge) {
             let leases = Leases(
-                redis: redis, names: names, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
+                redis: redis, names: names, node: configuration.name, limit: configuration.connectionLimit, mode: configuration.connectionLimitMode, logger: self.logger)
             let table = Subscriptions(
                 names: names, edge: leases.incarnation, loops: configuration.threads, eventLoop: group.next(), probe: metrics.canary, logger: self.logger)
             var settings = EdgeConfiguration(node: configuration.name)
@@ -114,10 +130,11 @@ struct NodeService: Service {
         let server = GatewayServer(
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
-                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, logger: self.logger)
+                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
         let (theEdge, theWriter) = (edge, writer)
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await verifier.run() }
+            tasks.addTask { await audit.run() }
             if let theEdge {
                 tasks.addTask { await theEdge.runHeartbeat() }
                 tasks.addTask { await theEdge.runCommitTail() }
@@ -130,8 +147,8 @@ struct NodeService: Service {
                 metrics.watch(repair: repair)
                 tasks.addTask { await worker.run() }
                 tasks.addTask { await repair.run() }
-                let audit = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
-                tasks.addTask { await audit.run() }
+                let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                tasks.addTask { await counts.run() }
             }
             let address = try await server.start()
             self.logger.info(
@@ -154,6 +171,9 @@ struct NodeService: Service {
         subscriptions?.stop()
         try? await subscriber?.shutdown().get()
         await writer?.close()
+        await recipients?.close()
+        await audit.close()
+        limiter.stop()
         try? await redis.shutdown().get()
         await pool.close()
         try await group.shutdownGracefully()

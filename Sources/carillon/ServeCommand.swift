@@ -30,7 +30,10 @@ struct Serve: AsyncParsableCommand {
         if self.migrate { try await migrateSchema(settings, logger: logger) }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: [.init(service: NodeService(configuration: node, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup)],
+                services: [
+                    .init(service: CatalogueReload(catalogue: node.catalogue, logger: logger)),
+                    .init(service: NodeService(configuration: node, logger: logger), successTerminationBehavior: .gracefullyShutdownGroup),
+                ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
     }

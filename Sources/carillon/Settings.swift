@@ -51,7 +51,7 @@ struct Settings: Sendable {
         "CARILLON_JWT_AUDIENCE", "CARILLON_JWT_LEEWAY", "CARILLON_CATALOGUE", "CARILLON_CORS_ORIGINS", "CARILLON_COOKIE_NAME",
         "CARILLON_CONNECTION_LIMIT", "CARILLON_CONNECTION_LIMIT_MODE", "CARILLON_MAX_CONNECTIONS", "CARILLON_DRAIN_SECONDS",
         "CARILLON_PING_SECONDS", "CARILLON_STALLED_SECONDS", "CARILLON_RETENTION_DAYS", "CARILLON_DEMO", "CARILLON_METRICS_TOKEN",
-        "CARILLON_LOG_LEVEL", "CARILLON_THREADS", "CARILLON_LANES",
+        "CARILLON_LOG_LEVEL", "CARILLON_THREADS", "CARILLON_LANES", "CARILLON_RATE_LIMIT_KEY", "CARILLON_RATE_LIMIT_USER",
     ]
 
     /// Nil when it is absent or empty.
@@ -78,6 +78,16 @@ struct Settings: Sendable {
         guard let text = try self.text(name) else { return fallback }
         guard let value = Int(text), range.contains(value) else {
             throw SettingError(name, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// Nil when it is switched off.
+    func limit(_ name: String, default fallback: Int, in range: ClosedRange<Int>) throws -> Int? {
+        guard let text = try self.text(name) else { return fallback }
+        if text.lowercased() == "off" { return nil }
+        guard let value = Int(text), range.contains(value) else {
+            throw SettingError(name, "must be off, or a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return value
     }

@@ -144,7 +144,7 @@ struct RouteTests {
         try await TestAPI.run { api in
             let later = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"deliver_at\":\"2999-01-01T00:00:00Z\"}")
             #expect(later.list("notifications").first?["seq"] == .null)
-            let tracked = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"channels\":[\"email\"]}")
+            let tracked = try await api.notify("{\"user_id\":\"u\",\"title\":\"T\",\"channels\":[\"webhook\"]}")
             #expect(tracked.list("notifications").first?["seq"] == .null)
             let token = try api.token("u")
             #expect(try await api.ask("GET", "/v1/notifications", token: token).list("data").isEmpty)

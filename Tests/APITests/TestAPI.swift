@@ -58,6 +58,7 @@ struct TestAPI: Sendable {
     let key: String
     private let server: GatewayServer
     private let writer: InboxWriter
+    let recipients: RecipientReader
     let pool: PostgresPool
 
     static func run(_ body: (TestAPI) async throws -> Void) async throws {
@@ -85,21 +86,29 @@ struct TestAPI: Sendable {
         try await self.pool.waitUntilConnected()
         self.writer = InboxWriter(configuration: configuration, identity: ClusterIdentity(), observer: NobodyListens(), logger: logger)
         self.writer.start()
-        while !self.writer.isAvailable { await Task.yield() }
+        self.recipients = RecipientReader(configuration: configuration, identity: ClusterIdentity(), logger: logger)
+        self.recipients.start()
+        while !self.writer.isAvailable || !self.recipients.isAvailable { await Task.yield() }
         let keys = APIKeyStore(pool: self.pool)
-        self.key = try await keys.create(name: "test", scopes: [.notify, .direct]).key
+        self.key = try await keys.create(name: "test", scopes: [.notify, .direct, .contacts]).key
         let origins = Origins(["https://app.example.com"])
         let credentials = Credentials(
             verifier: try TokenVerifier(configuration: TokenConfiguration(secret: Self.secret), logger: logger), keys: keys,
             tickets: TicketSigner(secret: Array(Self.secret.utf8)), cookieName: "carillon_token", origins: origins)
-        let catalogue = try Catalogue([Catalogue.Kind(name: "chat", aliases: ["chats"]), Catalogue.Kind(name: "task")])
+        var safe = Catalogue.Event()
+        safe.required = [.email]
+        let catalogue = try Catalogue([
+            Catalogue.Kind(name: "chat", aliases: ["chats"], events: ["message_received": Catalogue.Event(), "safe": safe]), Catalogue.Kind(name: "task"),
+        ])
         let reader = InboxReader(pool: self.pool)
         // Never started: as if Redis were away.
         let redis = RedisClient(endpoint: RedisEndpoint(host: "127.0.0.1"), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
         let api = API(
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
-            planner: NotifyPlanner(), catalogue: { catalogue })
+            planner: NotifyPlanner(recipients: self.recipients), recipients: Recipients(pool: self.pool, reader: self.recipients),
+            audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer),
+            audit: AuditStore(pool: self.pool), catalogue: { catalogue }, logger: logger)
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)
         var routes = GatewayRoutes(origins: origins, fallback: router.buildResponder())
@@ -113,6 +122,7 @@ struct TestAPI: Sendable {
     private func end() async {
         await self.server.shutdown()
         await self.writer.close()
+        await self.recipients.close()
         await self.pool.close()
     }
 

@@ -367,6 +367,27 @@ def test_without_postgres_writes_are_refused_and_streams_stay(cluster, user):
     assert user.count()["unread"] == 2
 
 
+def test_without_postgres_preferences_are_out_of_reach_and_direct_events_flow(cluster, user):
+    """Preferences and notifications are refused for now; direct events still flow."""
+    with user.stream() as stream:
+        stream.ready()
+        cluster.local("stop", "postgres")
+        try:
+            eventually("preferences are out of reach", lambda: user.request("GET", "/preferences").status_code == 503)
+            answer = user.request("PUT", "/preferences", json={"in_app": False})
+            assert "retry-after" in answer.headers
+            problem(answer, 503, "unavailable")
+            problem(cluster.publish(title="Hi", user_ids=[user.name]), 503, "unavailable")
+            for number in range(5):
+                direct = {"title": f"direct {number}", "user_ids": [user.name]}
+                answer = cluster.http.post(f"{cluster.url}/v1/notifications/sse", json=direct, headers=cluster.application)
+                assert answer.status_code == 200, answer.text
+                assert stream.expect("message").json["title"] == f"direct {number}"
+        finally:
+            cluster.make_whole()
+    assert user.request("PUT", "/preferences", json={"in_app": False}).status_code == 200
+
+
 def test_postgres_dies_under_load(cluster, user):
     """Whatever was acknowledged is there, and what is there is shown, whether or not the answer arrived."""
     with user.stream(cluster.edges[0]) as one, user.stream(cluster.edges[1]) as two:

@@ -31,7 +31,7 @@ struct ChaosEvidenceTests {
         var oracle = ChaosOracle(epoch: 1)
         for (index, user) in plan.users.enumerated() {
             var evidence = try #require(evidence[index])
-            let log = await server.log(of: user.name)
+            let log = try await server.log(of: user.name)
             // The fake's counts know nothing of what was seen.
             evidence.count?.unseen = log.last?.unseen ?? 0
             let head = LogHead(seq: log.last?.seq ?? 0, unread: log.last?.unread ?? 0, unseen: log.last?.unseen ?? 0)

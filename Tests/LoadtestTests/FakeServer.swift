@@ -66,9 +66,8 @@ final class FakeServer: Sendable {
     }
 
     /// The user's changes as a database would have them.
-    func log(of user: String) async -> [LogRow] {
-        let rows = try? await group.any().submit { [inbox] in inbox.value.log[user] ?? [] }.get()
-        return rows ?? []
+    func log(of user: String) async throws -> [LogRow] {
+        try await group.any().submit { [inbox] in inbox.value.log[user] ?? [] }.get()
     }
 
     /// The users' inboxes.

@@ -25,7 +25,7 @@ import Testing
         let user = try #require(UserID(user))
         let messages: [Control] = [
             .evict(user, connection: "c-1"), .renew(user, connection: "c", expiresAt: 17, customers: nil),
-            .renew(user, connection: "c", expiresAt: 17, customers: ["x", "y z"]), .disconnect(user),
+            .renew(user, connection: "c", expiresAt: 17, customers: ["x", "y z"]),
         ]
         for message in messages { #expect(Control(message.text) == message) }
     }
@@ -33,6 +33,38 @@ import Testing
     @Test("what is no control message is none", arguments: ["", "evict", "[]", "[\"evict\"]", "[\"evict\",\"\",\"c\"]", "[\"renew\",\"u\",\"c\",\"x\",null]"])
     func noControl(text: String) {
         #expect(Control(text) == nil)
+    }
+
+    @Test("a question and its answer come back as they were, and neither is taken for a control message", arguments: ["alice", "a b", "🔔 \"x\"", "[]", "%2D-"])
+    func question(user: String) throws {
+        let user = try #require(UserID(user))
+        let questions: [EdgeQuestion] = [
+            .report(answerTo: "list", after: nil, limit: 1), .report(answerTo: "list", after: user, limit: 201), .disconnect(user, answerTo: "list"),
+        ]
+        for question in questions {
+            #expect(EdgeQuestion(question.text) == question)
+            #expect(Control(question.text) == nil)
+        }
+        let answer = EdgeAnswer(streams: 12, users: [.init(user: user, streams: 11), .init(user: try #require(UserID("z")), streams: 1)])
+        let parsed = try #require(EdgeAnswer.parse(answer.text(edge: "1-a-" + user.value)))
+        #expect(parsed.edge == "1-a-" + user.value && parsed.answer == answer)
+    }
+
+    @Test("what is no question, or no answer, is none", arguments: [
+        "", "[]", "[\"report\"]", "[\"report\",\"l\",null]", "[\"report\",\"l\",null,0]", "[\"report\",\"l\",null,\"1\"]", "[\"disconnect\",\"l\",\"\"]",
+        "[\"x\",\"l\",\"u\"]", "[\"e\",1,[[\"u\"]]]", "[\"e\",\"1\",[]]", "[\"e\",1,[[\"\",1]]]",
+    ])
+    func noQuestion(text: String) {
+        #expect(EdgeQuestion(text) == nil && EdgeAnswer.parse(text) == nil)
+    }
+
+    @Test("an edge's name tells its node and when it began", arguments: ["edge-1", "a/b", "ü %41", "", "-"])
+    func incarnation(node: String) throws {
+        let name = EdgeIncarnation.make(node: node)
+        #expect(!name.contains("/"))
+        let edge = try #require(EdgeIncarnation(name))
+        #expect(edge.node == node && edge.name == name && abs(Timestamp.now().seconds - edge.since.seconds) < 60)
+        for text in ["", "x-y-z", "-1-a-b", "5", "5-a"] { #expect(EdgeIncarnation(text) == nil) }
     }
 
     @Test("a copy of counts is read as it was written, and nothing else is")

@@ -22,7 +22,7 @@ enum Examples {
         let named: Bool
         switch kind {
         case .created, .updated, .deleted, .expired, .replaced: named = true
-        case .readAll, .seenAll: named = false
+        case .readAll, .seenAll, .erased: named = false
         }
         return InboxChange(
             seq: seq, kind: kind, notification: named ? Self.id : nil, state: kind == .updated ? [.read, .seen] : [],

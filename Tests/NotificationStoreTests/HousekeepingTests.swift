@@ -90,7 +90,7 @@ extension Store {
             try await Database.migrated().withNode { node async throws in
                 let keeping = Housekeeping(pool: node.pool)
                 #expect(try await node.number(Self.partitions) == 5)
-                try await keeping.keepLog(days: 14, retentionDays: 90)
+                try await keeping.keepLog(days: 14)
                 #expect(try await node.number(Self.partitions) == 5)
                 #expect(try await node.number("SELECT count(*) FROM pg_class WHERE relname = 'changes_' || to_char(date_trunc('week', now() AT TIME ZONE 'UTC'), 'YYYYMMDD')") == 1)
 
@@ -108,9 +108,9 @@ extension Store {
                 try await node.create(u)
                 let feed = FeedReader(pool: node.pool)
                 #expect(try await feed.answer(u, after: StreamPosition(epoch: 1, seq: 0)).changes?.count == 3)
-                try await keeping.keepLog(days: 60, retentionDays: 90)
+                try await keeping.keepLog(days: 60)
                 #expect(try await node.number(Self.partitions) == 6)
-                try await keeping.keepLog(days: 14, retentionDays: 90)
+                try await keeping.keepLog(days: 14)
                 #expect(try await node.number(Self.partitions) == 5)
                 #expect(try await feed.answer(u, after: StreamPosition(epoch: 1, seq: 0)).changes == nil)
                 #expect(try await feed.answer(u, after: StreamPosition(epoch: 1, seq: 2)).changes?.count == 1)
@@ -136,8 +136,8 @@ extension Store {
                     for task in 0..<4 {
                         group.addTask { for _ in 0..<30 { try await node.create(user("w\(task)")) } }
                     }
-                    group.addTask { try await Housekeeping(pool: node.pool).keepLog(days: 14, retentionDays: 90) }
-                    group.addTask { try await Housekeeping(pool: node.pool).keepLog(days: 14, retentionDays: 90) }
+                    group.addTask { try await Housekeeping(pool: node.pool).keepLog(days: 14) }
+                    group.addTask { try await Housekeeping(pool: node.pool).keepLog(days: 14) }
                     try await group.waitForAll()
                 }
                 #expect(try await node.number(Self.partitions) == 5)
@@ -155,7 +155,7 @@ extension Store {
                     try await node.write(u, .readAll(customer: nil, type: nil, upTo: nil, scope: nil))
                 }
                 _ = try await node.rows("UPDATE marks SET at = now() - interval '92 days' WHERE seq = 2")
-                try await Housekeeping(pool: node.pool).keepLog(days: 14, retentionDays: 90)
+                try await Retention(pool: node.pool).run(days: 90)
                 #expect(try await node.number("SELECT count(*) FROM marks") == 1)
             }
         }

@@ -113,6 +113,19 @@ struct InboxModel {
         case .retire(let id):
             guard let row = self.rows[id] else { return Outcome(status: .notFound) }
             return self.remove(row, .deleted)
+        case .correct(let id, let correction):
+            guard var row = self.rows[id] else { return Outcome(status: .notFound) }
+            let body = Self.body(row.new.body, corrected: correction)
+            if body == row.new.body { return Outcome(status: .unchanged) }
+            row.new.body = body
+            row.new.level = correction.level ?? row.new.level
+            row.new.priority = correction.priority ?? row.new.priority
+            row.new.expiresAt = correction.expiresAt ?? row.new.expiresAt
+            if correction.expiresAt != nil { row.isExpired = false }
+            if row.seq != nil { row.stateSeq = self.seq + 1 }
+            self.rows[id] = row
+            return row.seq == nil ? Outcome(status: .stored) : Outcome(status: .changed, changes: [self.named(.updated, row)])
+        case .skip: return Outcome(status: .unchanged)
         case .readAll(let customer, let type, let upTo, let scope):
             var bound: Int64?
             if let upTo {
@@ -137,7 +150,15 @@ struct InboxModel {
             let before = self.customers
             for row in picked { self.rows[row.new.id]!.seen = true }
             return Outcome(status: .changed, changes: [self.whole(.seenAll, customer, nil, nil, before)], updated: customer == nil ? 0 : picked.count)
+        case .erase: preconditionFailure("an erasure has tests of its own: the model has one epoch")
         }
+    }
+
+    private static func body(_ body: String, corrected correction: NotificationCorrection) -> String {
+        guard case .object(var members) = try? JSONParser.parse(Array("{\(body)}".utf8)), let changed = try? JSONParser.parse(Array(correction.members.utf8))
+        else { return "not JSON" }
+        for index in members.indices { members[index].value = changed[members[index].name] ?? members[index].value }
+        return String(String(decoding: JSONValue.object(members).encoded, as: UTF8.self).dropFirst().dropLast())
     }
 
     private func visible(_ id: NotificationID, _ scope: [String]?) -> Row? {

@@ -69,7 +69,7 @@ private struct Walk {
         #expect(outcomes.count == commands.count)
         for (index, outcome) in outcomes.enumerated() {
             let model = self.models.first { $0.user == commands[index].user }!
-            self.check(outcome, expected[index], commands[index])
+            try self.check(outcome, expected[index], commands[index])
             // It is the head after the whole batch.
             self.expect(outcome.head.position.seq == model.seq && outcome.head.unread == model.unread && outcome.head.unseen == model.unseen)
             self.expect(try decodeCounts(outcome.head.counts) == model.counts)
@@ -101,18 +101,19 @@ private struct Walk {
             for try await outcome in group { outcomes.append(outcome) }
             return outcomes
         }
-        for (index, outcome) in outcomes { self.check(outcome, expected[index], commands[index]) }
+        for (index, outcome) in outcomes { try self.check(outcome, expected[index], commands[index]) }
     }
 
     private mutating func command() -> (Int, InboxCommand) {
         let index = self.random.below(self.models.count)
         let action: InboxCommand.Action =
             switch self.random.below(100) {
-            case 0..<42: .create(self.new(index))
-            case 42..<65:
+            case 0..<36: .create(self.new(index))
+            case 42..<62:
                 .setFlags(
                     self.id(index), read: self.random.pick([nil, true, true, false]), seen: self.random.pick([nil, nil, true, false]),
                     archived: self.random.pick([nil, nil, nil, true, false]), scope: self.scope())
+            case 36..<42, 62..<65: .correct(self.id(index), self.correction())
             case 65..<74: .delete(self.id(index), scope: self.scope())
             case 74..<77: .readAll(customer: nil, type: nil, upTo: nil, scope: nil)
             case 77..<82:
@@ -140,7 +141,8 @@ private struct Walk {
             if random.chance(15) { $0.deliverAt = .now() + (random.chance(50) ? 3600 : -3600) }
             if random.chance(15) { $0.expiresAt = .now() + (random.chance(50) ? 3600 : -3600) }
             $0.inApp = !random.chance(6)
-            $0.body = "\"title\":\"grüße, 世界 \\\" \(random.below(1000))\""
+            let data = random.pick(["null", "{\"a\":1.50,\"ü\":\"\\u0000\\\\\",\"deep\":[{},null]}"])
+            $0.body = "\"level\":\"\($0.level.name)\",\"title\":\"grüße, 世界 \\\" \(random.below(1000))\",\"data\":\(data),\"expires_at\":null"
         }
         self.random = random
         self.known[index].append(new.id)
@@ -153,6 +155,22 @@ private struct Walk {
         let from = self.random.chance(4) ? self.random.below(self.models.count) : index
         if self.random.chance(80), !self.models[from].rows.isEmpty { return self.random.pick(self.models[from].rows.keys.sorted()) }
         return self.known[from].isEmpty ? .make() : self.random.pick(self.known[from])
+    }
+
+    private mutating func correction() -> NotificationCorrection {
+        var members: [(name: String, value: JSONValue)] = []
+        while members.isEmpty {
+            if self.random.chance(50) { members.append(("title", .string("corrected \"🧭\"\\ \(self.random.below(3))"))) }
+            if self.random.chance(30) { members.append(("level", .string(self.random.pick(Level.allCases).name))) }
+            if self.random.chance(30) { members.append(("priority", .string(self.random.pick(Priority.allCases).name))) }
+            if self.random.chance(30) { members.append(("data", self.random.pick([.null, .object([("x", .number("1e3")), ("\0", .string("a\0b"))])]))) }
+            if self.random.chance(30) { members.append(("expires_at", self.random.pick([.null, .string("2099-01-02T03:04:05Z")]))) }
+        }
+        do throws(ValidationError) {
+            return try NotificationCorrection(json: .object(members), now: .now())
+        } catch {
+            fatalError("\(error)")
+        }
     }
 
     private mutating func scope() -> [String]? { self.random.pick([nil, nil, nil, [], ["a"], ["a", "🚢", "\"quoted\""]]) }
@@ -189,22 +207,22 @@ private struct Walk {
         Issue.record("\(text)", sourceLocation: location)
     }
 
-    private mutating func check(_ outcome: InboxOutcome, _ expected: InboxModel.Outcome, _ command: InboxCommand) {
+    private mutating func check(_ outcome: InboxOutcome, _ expected: InboxModel.Outcome, _ command: InboxCommand) throws {
         self.expect(outcome.status == expected.status, "\(command.action): \(outcome.status) instead of \(expected.status)")
         self.expect(outcome.updated == expected.updated && !outcome.more, "\(command.action): updated \(outcome.updated), not \(expected.updated)")
         self.expect(outcome.changes.count == expected.changes.count, "\(command.action): \(outcome.changes)")
-        for (change, model) in zip(outcome.changes, expected.changes) { self.same(change, model, times: nil) }
+        for (change, model) in zip(outcome.changes, expected.changes) { try self.same(change, model, times: nil) }
     }
 
     /// - Parameter times: of the changes, from their log; nil compares only whether there is a time of reading.
-    private mutating func same(_ change: InboxChange, _ model: InboxModel.Change, times: [Int64: Timestamp]?, isLogged: Bool = false) {
+    private mutating func same(_ change: InboxChange, _ model: InboxModel.Change, times: [Int64: Timestamp]?, isLogged: Bool = false) throws {
         var left = change
         var right = model.change
         self.expect((left.readAt == nil) == (model.readBy == nil), "read_at of \(left): \(String(describing: model.readBy))")
         if let times { self.expect(left.readAt == model.readBy.flatMap { times[$0] }, "read_at of \(left)") }
-        self.expect((try? left.customerCounts.map(decodeCounts)) == model.customers, "customers of \(left)")
+        self.expect(try left.customerCounts.map(decodeCounts) == model.customers, "customers of \(left)")
         // Of the state before only the log knows.
-        self.expect((try? left.customerCountsBefore.map(decodeCounts)) == (isLogged ? model.customersBefore : nil), "customers before \(left)")
+        self.expect(try left.customerCountsBefore.map(decodeCounts) == (isLogged ? model.customersBefore : nil), "customers before \(left)")
         (left.readAt, left.customerCounts, right.customerCounts, left.customerCountsBefore) = (nil, nil, nil, nil)
         // The log is read with the bodies of what is there now.
         if isLogged { (left.body, right.body) = (nil, nil) }
@@ -295,7 +313,7 @@ private struct Walk {
 
             let heard = self.node.recorder.changes(of: model.user)
             self.expect(heard.count == model.log.count)
-            for (change, expected) in zip(heard, model.log) { self.same(change, expected, times: times) }
+            for (change, expected) in zip(heard, model.log) { try self.same(change, expected, times: times) }
 
             var at: Int64 = 0
             while at < model.seq {
@@ -306,7 +324,7 @@ private struct Walk {
                 } else {
                     self.expect(answer.changes?.count == Int(model.seq - at))
                     for (change, expected) in zip(answer.changes ?? [], model.log[Int(at)...]) {
-                        self.same(change, expected, times: times, isLogged: true)
+                        try self.same(change, expected, times: times, isLogged: true)
                         let row = change.notification.flatMap { model.rows[$0] }
                         self.expect(change.body == row.map { Array($0.new.body.utf8) })
                     }

@@ -35,6 +35,12 @@ extension Store {
                 INSERT INTO commits (batch_id, xid, at, users, last_seqs)
                 SELECT gen_random_uuid(), i::text::xid8, now() - interval '1 minute', '{u}', '{1}' FROM generate_series(1, 100) i
                 """,
+                "INSERT INTO preferences SELECT 'o' || i, c, '{\"channels\":{\"sms\":true}}', now() FROM generate_series(1, 20000) i, (VALUES (''), ('c')) AS v(c)",
+                "INSERT INTO contacts (user_id, email, updated_at) SELECT 'o' || i, 'a@b.c', now() FROM generate_series(1, 20000) i",
+                """
+                INSERT INTO deliveries (user_id, notification_id, channel, state, type, created_at, at)
+                SELECT 'o' || i, gen_random_uuid(), 'sms', 'suppressed', 'T', now(), now() FROM generate_series(1, 20000) i
+                """,
                 "ANALYZE",
             ] { _ = try await node.rows(sql) }
         }
@@ -73,7 +79,7 @@ extension Store {
                 #expect(log.contains("Index Scan") && log.contains("INSERT INTO changes") && log.contains("Query Text"))
                 var found: Set<String> = []
                 for entry in log.components(separatedBy: "Query Text: ").dropFirst() {
-                    for table in ["notifications", "changes", "heads"] where entry.contains(try Regex("Seq Scan on (public\\.)?\(table)")) {
+                    for table in ["notifications", "changes", "heads", "preferences", "contacts", "deliveries"] where entry.contains(try Regex("Seq Scan on (public\\.)?\(table)")) {
                         found.insert("\(table): \(entry.prefix(3000))")
                     }
                 }
@@ -116,6 +122,12 @@ extension Store {
                 }
             }
             _ = try await node.reader.page(InboxQuery(user: user("o\(round + 1)")))
+            let found = try await node.recipients.read((1...50).map { user("o\($0 + round)") }, customer: CustomerID("c"))
+            #expect(found.count == 50 && found.values.allSatisfy { $0.own != nil && $0.customer != nil && $0.contact != nil })
+            _ = try await node.recipients.read([user("o\(round + 1)")], customer: nil)
+            let deliveries = DeliveryStore(pool: node.pool)
+            let tracked = try await node.create(u) { $0.inApp = false; $0.deliveries = [NewDelivery(channel: .sms, state: .suppressed, reason: .noContact)] }
+            #expect(try await deliveries.deliveries(of: tracked, user: u, scope: nil)?.count == 1)
             let head = try await node.reader.head(of: u)
             _ = try await node.reader.heads(of: (1...200).map { user("o\($0)") })
             for behind in [0, 1, 50, 1000] as [Int64] {

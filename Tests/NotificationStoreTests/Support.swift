@@ -111,23 +111,27 @@ final class Node: Sendable {
     let pool: PostgresPool
     let writer: InboxWriter
     let reader: InboxReader
+    let recipients: RecipientReader
 
-    init(configuration: PostgresConfiguration, settings: InboxWriter.Settings, connections: Int) {
+    init(configuration: PostgresConfiguration, settings: InboxWriter.Settings, connections: Int, recipients: RecipientReader.Settings = .init()) {
         self.pool = PostgresPool(configuration: configuration, size: connections, name: "pool", logger: silent)
         self.identity.watch(self.pool)
         self.writer = InboxWriter(configuration: configuration, settings: settings, identity: self.identity, observer: self.recorder, logger: silent)
         self.reader = InboxReader(pool: self.pool)
+        self.recipients = RecipientReader(configuration: configuration, settings: recipients, identity: self.identity, logger: silent)
     }
 
     func start() async throws {
         self.pool.start()
         self.writer.start()
+        self.recipients.start()
         try await self.pool.waitUntilConnected()
-        await until { self.writer.isAvailable }
+        await until { self.writer.isAvailable && self.recipients.isAvailable }
     }
 
     func close() async {
         await self.writer.close()
+        await self.recipients.close()
         await self.pool.close()
     }
 

@@ -40,6 +40,7 @@ CREATE TABLE notifications (
     read         boolean NOT NULL DEFAULT false,
     seen         boolean NOT NULL DEFAULT false,
     archived     boolean NOT NULL DEFAULT false,
+    revived      boolean NOT NULL DEFAULT false,      -- was below the mark when it was last touched: unread, or seen, one by one
     read_at      timestamptz,
     level        smallint NOT NULL,
     priority     smallint NOT NULL,
@@ -52,15 +53,22 @@ CREATE TABLE notifications (
     created_at   timestamptz NOT NULL,
     deliver_at   timestamptz,
     expires_at   timestamptz,
-    body         text NOT NULL,                       -- the members of its JSON that never change, encoded once
+    body         text NOT NULL,                       -- the members of its JSON that only a correction changes, encoded once
     PRIMARY KEY (user_id, id)
 ) WITH (fillfactor = 90);
-CREATE INDEX notifications_inbox ON notifications (user_id, seq DESC) WHERE seq IS NOT NULL;
--- Unread ones that were touched after their creation: with what lies above the mark, all that can be unread.
-CREATE INDEX notifications_touched ON notifications (user_id, seq DESC) WHERE NOT read AND state_seq > seq;
+-- Lists are merged from its ranges: unread ones, read ones, archived ones (which are read).
+CREATE INDEX notifications_inbox ON notifications (user_id, archived, read, seq DESC) WHERE seq IS NOT NULL;
+-- With what lies above the mark, all that can be unread.
+CREATE INDEX notifications_revived ON notifications (user_id, seq DESC) WHERE revived AND NOT read;
+-- "All read" with a filter goes in the order of state_seq: that of notifications_inbox, and of this one.
+CREATE INDEX notifications_touched ON notifications (user_id, state_seq) WHERE state_seq > seq AND NOT read;
 CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key) WHERE collapse_key IS NOT NULL AND NOT read;
 CREATE INDEX notifications_due ON notifications (deliver_at) WHERE seq IS NULL AND deliver_at IS NOT NULL;
 CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
+-- What corrections look for. Ids of version 7 arrive in order, at the index's right end.
+CREATE INDEX notifications_id ON notifications (id);
+CREATE INDEX notifications_record ON notifications (rec_type, rec_id, user_id, id) WHERE rec_type IS NOT NULL AND rec_id IS NOT NULL;
+CREATE INDEX notifications_collapse_key ON notifications (collapse_key, user_id, id) WHERE collapse_key IS NOT NULL;
 CREATE INDEX notifications_age ON notifications USING brin (created_at);
 
 -- When the mark was set, so that read_at stays what it was after the next one.
@@ -71,7 +79,7 @@ CREATE TABLE marks (
     PRIMARY KEY (user_id, seq)
 );
 
--- The stream is this table, in order. Kinds: 1 created, 2 updated, 3 deleted, 4 all read, 5 all seen, 6 expired, 7 replaced.
+-- The stream is this table, in order. Kinds: 1 created, 2 updated, 3 deleted, 4 all read, 5 all seen, 6 expired, 7 replaced, 8 erased.
 CREATE TABLE changes (
     user_id         text COLLATE "C" NOT NULL,
     seq             bigint NOT NULL,
@@ -88,6 +96,8 @@ CREATE TABLE changes (
     customer_counts_before jsonb,                     -- and before it, from which a replay counts
     type            text,                             -- the filter of "all read"
     up_to_seq       bigint,
+    gone_type       text,                             -- of a notification that is gone with this change: nobody else knows it then
+    gone_event      text,
     at              timestamptz NOT NULL,
     PRIMARY KEY (user_id, seq, at)
 ) PARTITION BY RANGE (at);
@@ -165,8 +175,12 @@ SELECT keep_change_partitions('14 days');
 --
 -- A promotion is a new timeline that begins where the replica's replay ended. If all that is known to have been seen lies before that, nothing
 -- was lost and the epoch stays; who comes later and has seen more makes a new one after all.
-CREATE FUNCTION observe_cluster(p_seen pg_lsn, p_epoch bigint, p_timeline integer, OUT epoch bigint, OUT timeline integer, OUT lsn pg_lsn)
-LANGUAGE plpgsql AS $$
+--
+-- p_given is the highest epoch that the caller knows of a user who was erased: a server that never gave it has lost that, and its next epoch must
+-- not be given twice.
+CREATE FUNCTION observe_cluster(
+    p_seen pg_lsn, p_epoch bigint, p_timeline integer, p_given bigint DEFAULT 0, OUT epoch bigint, OUT timeline integer, OUT lsn pg_lsn
+) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     -- What is on disk, not what was inserted last: that may be lost in a crash, with no commit that anybody heard of.
@@ -179,7 +193,8 @@ BEGIN
     timeline := v_timeline;
     lsn := v_lsn;
     epoch := c.epoch;
-    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn AND has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
+    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn AND p_given <= c.epoch_counter
+       AND has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
         RETURN;
     END IF;
     SELECT * INTO c FROM cluster FOR UPDATE;
@@ -193,16 +208,16 @@ BEGIN
     IF c.system_id = v_system AND v_timeline = c.timeline + 1 THEN
         -- Where the replay of the promoted server ended; null when it did not begin with one.
         v_fork := pg_last_wal_replay_lsn();
-        IF v_fork >= c.lsn AND has_all_seen(c.epoch, c.timeline, v_fork, p_epoch, p_timeline, p_seen) THEN
+        IF v_fork >= c.lsn AND p_given <= c.epoch_counter AND has_all_seen(c.epoch, c.timeline, v_fork, p_epoch, p_timeline, p_seen) THEN
             INSERT INTO timelines VALUES (v_timeline, v_fork);
             UPDATE cluster SET timeline = v_timeline, lsn = v_lsn;
             RETURN;
         END IF;
     END IF;
-    IF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn
+    IF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn OR p_given > c.epoch_counter
        OR NOT has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
         UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn,
-                           epoch = GREATEST(epoch_counter, p_epoch) + 1, epoch_counter = GREATEST(epoch_counter, p_epoch) + 1
+                           epoch = GREATEST(epoch_counter, p_epoch, p_given) + 1, epoch_counter = GREATEST(epoch_counter, p_epoch, p_given) + 1
         RETURNING cluster.epoch INTO epoch;
         -- What was seen before this epoch is void whatever became of it.
         DELETE FROM timelines;

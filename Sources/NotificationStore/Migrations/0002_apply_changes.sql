@@ -54,16 +54,31 @@ CREATE FUNCTION customer_counts(p_counts jsonb) RETURNS jsonb LANGUAGE sql IMMUT
     SELECT COALESCE(jsonb_object_agg(left(key, -1), value), '{}') FROM jsonb_each(p_counts) WHERE right(key, 1) = E'\x1f'
 $$;
 
+-- A body with the members of the correction in the place of its own of the same names; the others stay as they were written, byte by byte.
+-- The escape of NUL, which Postgres refuses to read, is another one meanwhile, which no body is written with.
+CREATE FUNCTION corrected_body(p_body text, p_correction text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN strpos(p_body || p_correction, '\u0000') > 0 THEN replace(merged, '\ue0Ff', '\u0000') ELSE merged END
+    FROM (SELECT string_agg(to_json(b.key)::text || ':' || COALESCE(c.value, b.value)::text, ',' ORDER BY b.place) AS merged
+          FROM json_each(('{' || replace(p_body, '\u0000', '\ue0Ff') || '}')::json) WITH ORDINALITY AS b(key, value, place)
+          LEFT JOIN json_each(replace(p_correction, '\u0000', '\ue0Ff')::json) AS c ON c.key = b.key) m
+$$;
+
 -- Items of a request with an Idempotency-Key name its claim (from 1; else 0). Claims come sorted, so that two batches cannot wait for each
 -- other; one that was made before, at most a day ago, has its request's items left out.
 --
--- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 end of retention.
+-- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 taken back, or end of retention,
+-- 9 correct (the body is a JSON object of the members to change; level and priority where they are
+-- among them; in_app says whether the expiry is), 10 nothing but its deliveries, 11 erase a portion of the inbox.
+--
+-- Deliveries name the item that they belong to (from 1) and are written with it.
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
     p_bodies text[], p_body integer[], p_created timestamptz[], p_deliver timestamptz[], p_expires timestamptz[], p_in_app boolean[],
     p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
-    p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[]
+    p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[],
+    p_delivery_items integer[], p_delivery_channels text[], p_delivery_endpoints text[], p_delivery_states text[], p_delivery_reasons text[],
+    p_delivery_not_before timestamptz[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -85,6 +100,7 @@ DECLARE
     v_seen    boolean;
     v_arch    boolean;
     v_read_at timestamptz;
+    v_body    text;
     a_read    boolean;
     a_seen    boolean;
     a_arch    boolean;
@@ -160,6 +176,7 @@ BEGIN
         IF v_op = 1 OR v_op = 6 THEN
             IF v_op = 1 THEN
                 n.user_id := v_user; n.id := v_id; n.seq := NULL; n.state_seq := NULL; n.read := false; n.seen := false; n.archived := false;
+                n.revived := false;
                 n.read_at := NULL; n.level := p_levels[i]; n.priority := p_priorities[i]; n.type := p_types[i]; n.event := p_events[i];
                 n.customer_id := p_customers[i]; n.rec_type := p_rec_types[i]; n.rec_id := p_rec_ids[i]; n.collapse_key := p_collapse[i];
                 n.created_at := p_created[i]; n.deliver_at := p_deliver[i]; n.expires_at := p_expires[i]; n.body := p_bodies[p_body[i]];
@@ -197,8 +214,9 @@ BEGIN
                     r.customer_id := o.customer_id;
                     r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
                     r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
-                    INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-                    VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+                    INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at,
+                                         gone_type, gone_event)
+                    VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now, o.type, o.event);
                     RETURN NEXT r;
                 END LOOP;
             END IF;
@@ -225,7 +243,7 @@ BEGIN
             IF p_claims[i] > 0 THEN v_numbers[i] := r.seq; END IF;
             RETURN NEXT r;
 
-        ELSIF v_op IN (2, 3, 7, 8) THEN
+        ELSIF v_op IN (2, 3, 7, 8, 9) THEN
             SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id;
             IF NOT FOUND OR (v_op IN (2, 3) AND (n.seq IS NULL OR (p_scopes[i] IS NOT NULL AND n.customer_id IS NOT NULL
                                                                    AND NOT p_scopes[i] ? n.customer_id)))
@@ -234,7 +252,27 @@ BEGIN
                 RETURN NEXT r;
                 CONTINUE;
             END IF;
-            IF n.seq IS NULL THEN
+            v_body := n.body;
+            IF v_op = 9 THEN
+                v_body := corrected_body(n.body, p_bodies[p_body[i]]);
+                IF v_body = n.body THEN
+                    r.status := 1;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+                n.body := v_body;
+                n.level := COALESCE(p_levels[i], n.level);
+                n.priority := COALESCE(p_priorities[i], n.priority);
+                IF p_in_app[i] THEN n.expires_at := p_expires[i]; END IF;
+                UPDATE notifications SET body = n.body, level = n.level, priority = n.priority, expires_at = n.expires_at
+                WHERE user_id = v_user AND id = v_id AND n.seq IS NULL;
+                IF n.seq IS NULL THEN
+                    v_written := true;
+                    r.status := 3;
+                    RETURN NEXT r;
+                    CONTINUE;
+                END IF;
+            ELSIF n.seq IS NULL THEN
                 -- It was in no list and no count: it goes without a number.
                 DELETE FROM notifications WHERE user_id = v_user AND id = v_id;
                 v_written := true;
@@ -248,12 +286,12 @@ BEGIN
             v_read_at := CASE WHEN n.read THEN n.read_at
                               WHEN v_read THEN (SELECT at FROM marks WHERE user_id = v_user AND seq >= n.state_seq ORDER BY seq LIMIT 1) END;
             r.customer_id := n.customer_id;
-            IF v_op = 2 THEN
+            IF v_op IN (2, 9) THEN
                 a_arch := COALESCE(p_archived[i], v_arch);
                 a_read := COALESCE(p_read[i], v_read) OR a_arch;
                 a_seen := COALESCE(p_seen[i], v_seen) OR a_read;
-                r.body := n.body;
-                IF a_arch = v_arch AND a_read = v_read AND a_seen = v_seen THEN
+                r.body := v_body;
+                IF v_op = 2 AND a_arch = v_arch AND a_read = v_read AND a_seen = v_seen THEN
                     r.status := 1;
                     r.seq := n.state_seq;
                     r.read_at := v_read_at;
@@ -277,9 +315,17 @@ BEGIN
                 h.unseen := h.unseen + v_seen::integer - a_seen::integer;
                 h.counts := count_add(h.counts, n.customer_id, n.type, v_read::integer - a_read::integer, v_seen::integer - a_seen::integer);
             END IF;
-            IF v_op = 2 THEN
-                UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at
-                WHERE user_id = v_user AND id = v_id;
+            IF v_op IN (2, 9) THEN
+                IF v_op = 2 THEN
+                    UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
+                                             revived = n.seq <= h.mark_seq
+                    WHERE user_id = v_user AND id = v_id;
+                ELSE
+                    UPDATE notifications SET state_seq = h.seq, read = a_read, seen = a_seen, archived = a_arch, read_at = v_read_at,
+                                             revived = n.seq <= h.mark_seq,
+                                             body = n.body, level = n.level, priority = n.priority, expires_at = n.expires_at
+                    WHERE user_id = v_user AND id = v_id;
+                END IF;
                 r.state := a_read::integer + 2 * a_seen::integer + 4 * a_arch::integer;
                 r.read_at := v_read_at;
             ELSE
@@ -290,8 +336,10 @@ BEGIN
             r.seq := h.seq; r.unread := h.unread; r.unseen := h.unseen;
             r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
             r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
-            INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-            VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at,
+                                 gone_type, gone_event)
+            VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now,
+                    CASE WHEN r.kind <> 2 THEN n.type END, CASE WHEN r.kind <> 2 THEN n.event END);
             RETURN NEXT r;
 
         ELSIF v_op = 4 OR v_op = 5 THEN
@@ -336,12 +384,21 @@ BEGIN
                 v_key := NULL;
                 FOR g IN
                     WITH picked AS (
-                        SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
-                        WHERE user_id = v_user AND seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq
+                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
+                        WHERE user_id = v_user AND NOT archived AND NOT read AND seq > h.mark_seq AND state_seq = seq
                           AND (p_types[i] IS NULL OR type = p_types[i])
                           AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
                           AND (v_bound IS NULL OR state_seq <= v_bound)
                           AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
+                        ORDER BY seq LIMIT 2000)
+                        UNION ALL
+                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq FROM notifications
+                        WHERE user_id = v_user AND NOT read AND state_seq > seq AND state_seq > h.mark_seq
+                          AND (p_types[i] IS NULL OR type = p_types[i])
+                          AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
+                          AND (v_bound IS NULL OR state_seq <= v_bound)
+                          AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
+                        ORDER BY state_seq LIMIT 2000)
                         ORDER BY state_seq LIMIT 2000
                     ), touched AS (
                         UPDATE notifications t SET read = (v_op = 4), seen = true, read_at = CASE WHEN v_op = 4 THEN v_now END
@@ -380,6 +437,51 @@ BEGIN
                 VALUES (v_user, r.seq, r.kind, r.unread, r.unseen, r.customer_id, r.customer_counts::jsonb, v_before, r.type, r.up_to_seq, v_now);
             END IF;
             RETURN NEXT r;
+        ELSIF v_op = 10 THEN
+            r.status := 1;
+            RETURN NEXT r;
+
+        ELSIF v_op = 11 THEN
+            -- One portion of an inbox that is erased, so that nobody waits long. Each portion begins an epoch: a replay from before it would have to
+            -- name what is gone. The numbers go on, so that the commit tail finds it, and what is left of the log lies where no position leads.
+            v_before := customer_counts(h.counts);
+            v_rows := 0;
+            FOR g IN
+                WITH gone AS (
+                    DELETE FROM notifications
+                    WHERE user_id = v_user AND id IN (SELECT id FROM notifications WHERE user_id = v_user ORDER BY id LIMIT 1000)
+                    RETURNING customer_id, type, seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq AS was_unread,
+                              seq IS NOT NULL AND NOT read AND NOT seen AND state_seq > GREATEST(h.mark_seq, h.seen_seq) AS was_unseen
+                )
+                SELECT customer_id, type, count(*)::integer AS rows, (count(*) FILTER (WHERE was_unread))::integer AS unread,
+                       (count(*) FILTER (WHERE was_unseen))::integer AS unseen
+                FROM gone GROUP BY customer_id, type
+            LOOP
+                v_rows := v_rows + g.rows;
+                h.unread := h.unread - g.unread;
+                h.unseen := h.unseen - g.unseen;
+                IF g.unread > 0 OR g.unseen > 0 THEN h.counts := count_add(h.counts, g.customer_id, g.type, -g.unread, -g.unseen); END IF;
+            END LOOP;
+            r.updated := v_rows;
+            r.more := v_rows = 1000;
+            IF v_rows = 0 AND h.mark_seq = h.seq AND h.seen_seq = h.seq THEN
+                -- Erased before, or never written to: any other way to an empty inbox ends with a number above the marks.
+                r.status := 1;
+                RETURN NEXT r;
+                CONTINUE;
+            END IF;
+            UPDATE cluster SET epoch_counter = GREATEST(epoch_counter, h.epoch) + 1 RETURNING epoch_counter INTO h.epoch;
+            h.seq := h.seq + 1;
+            IF NOT r.more THEN
+                h.mark_seq := h.seq;
+                h.seen_seq := h.seq;
+            END IF;
+            r.epoch := h.epoch; r.seq := h.seq; r.kind := 8; r.notification_id := NULL; r.state := 0; r.unread := h.unread; r.unseen := h.unseen;
+            r.customer_counts := customer_counts(h.counts)::text;
+            -- It knows the counts for those who resume from here.
+            INSERT INTO changes (user_id, seq, kind, unread, unseen, customer_counts, customer_counts_before, at)
+            VALUES (v_user, r.seq, 8, r.unread, r.unseen, r.customer_counts::jsonb, v_before, v_now);
+            RETURN NEXT r;
         ELSE
             RAISE invalid_parameter_value USING MESSAGE = 'unknown op ' || v_op;
         END IF;
@@ -392,6 +494,17 @@ BEGIN
             FROM generate_subscripts(p_claims, 1) AS k WHERE p_claims[k] = j)
         WHERE owner = p_claim_owners[j] AND route = p_claim_routes[j] AND key = p_claim_keys[j];
     END LOOP;
+
+    IF p_delivery_items <> '{}' THEN
+        INSERT INTO deliveries (user_id, notification_id, channel, endpoint, state, reason, type, event, customer_id, not_before, created_at, at)
+        SELECT p_users[d.item], p_ids[d.item], d.channel, d.endpoint, d.state, d.reason, p_types[d.item], p_events[d.item], p_customers[d.item],
+               d.not_before, v_now, v_now
+        FROM unnest(p_delivery_items, p_delivery_channels, p_delivery_endpoints, p_delivery_states, p_delivery_reasons, p_delivery_not_before)
+             AS d(item, channel, endpoint, state, reason, not_before)
+        WHERE v_done[p_claims[d.item]] IS NOT TRUE
+        ON CONFLICT DO NOTHING;
+        v_written := true;
+    END IF;
 
     -- Also without a user: a batch in doubt is known by it.
     IF v_users <> '{}' OR v_written THEN

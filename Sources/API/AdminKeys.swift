@@ -1,0 +1,116 @@
+import Gateway
+import NIOCore
+import NIOHTTP1
+import NotificationCore
+import NotificationStore
+
+/// API keys. Whoever administers all customers may give any scope: such a key could make one with that scope anyhow.
+struct AdminKeys: Sendable {
+    static let limits = 1...200
+    private static let defaultLimit = 50
+    private static let nameBound = 200
+
+    let keys: APIKeyStore
+    let credentials: Credentials
+
+    /// `GET /v1/admin/apikeys`: the last ones first.
+    func list(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
+        try await Administrator(context.request, self.credentials).checkUnlimited()
+        var reader = ParameterReader(context.request.query)
+        let limit = reader.number("limit", Self.limits) ?? Self.defaultLimit
+        let status = reader.choice("status", APIKeyStore.Status.init(rawValue:), APIKeyStore.Status.allCases.map(\.rawValue)) ?? .active
+        var after: NotificationID?
+        if let text = reader.text("after") {
+            after = NotificationID(text)
+            if after == nil { reader.fail("after", "must be the page.next of a list before") }
+        }
+        try reader.check()
+        let cursor = after
+        let found = try await stored(administrationFailure, context) { () async throws(StoreError) in
+            try await self.keys.page(status, after: cursor, limit: limit + 1)
+        }
+        let shown = found.prefix(limit)
+        let next = found.count > limit ? shown.last?.id.description : nil
+        return .json(.ok, JSONValue.object([
+            ("data", .array(shown.map { .object(Self.members($0)) })), ("page", AdminPage.members(next: next, limit: limit)),
+        ]).encoded)
+    }
+
+    /// `POST /v1/admin/apikeys`: the answer is the only place where the key ever stands.
+    func create(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
+        try await Administrator(context.request, self.credentials).checkUnlimited()
+        let body = try KeyBody(context.request.body, nameBound: Self.nameBound)
+        let (made, key) = try await stored(administrationFailure, context) { () async throws(StoreError) in
+            try await self.keys.make(name: body.name, scopes: body.scopes)
+        }
+        var members = Self.members(made)
+        members.append(("key", .string(key)))
+        var answer = GatewayResponse.json(.created, JSONValue.object(members).encoded)
+        answer.headers.add(name: "cache-control", value: "no-store")
+        return answer
+    }
+
+    /// `DELETE /v1/admin/apikeys/{id}`: within two seconds no node takes it any more.
+    func revoke(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
+        try await Administrator(context.request, self.credentials).checkUnlimited()
+        let id = try context.notificationID()
+        guard try await stored(administrationFailure, context, { () async throws(StoreError) in try await self.keys.revoke(id) }) else {
+            throw .notFound
+        }
+        return GatewayResponse(status: .noContent)
+    }
+
+    private static func members(_ key: APIKeyStore.Key) -> [(name: String, value: JSONValue)] {
+        [
+            ("id", .string(key.id.description)), ("name", .string(key.name)),
+            ("scopes", .array(Scope.allCases.filter { key.scopes.contains($0) }.map { .string($0.rawValue) })),
+            ("created_at", .string(key.createdAt.description)), ("revoked_at", key.revokedAt.map { .string($0.description) } ?? .null),
+        ]
+    }
+}
+
+/// The body of a new key: all of it is known, or nothing is made.
+private struct KeyBody {
+    var name = ""
+    var scopes: Set<Scope> = []
+
+    init(_ body: ByteBuffer, nameBound: Int) throws(Problem) {
+        var errors: [FieldError] = []
+        var name: String?
+        var scopes: [JSONValue]?
+        for (member, value) in try JSONBody.object(body) {
+            switch (member, value) {
+            case ("name", .string(let text)): name = text
+            case ("scopes", .array(let values)): scopes = values
+            case ("name", _), ("scopes", _): break
+            default: errors.append(FieldError(pointer: "/" + member, detail: "is not a field of an API key"))
+            }
+        }
+        if let name, (1...nameBound).contains(name.unicodeScalars.count), !name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) {
+            self.name = name
+        } else {
+            errors.append(FieldError(pointer: "/name", detail: "must be a text of 1 to \(nameBound) characters, none of them a control character"))
+        }
+        let words = Scope.allCases.map(\.rawValue).joined(separator: ", ")
+        if let scopes, !scopes.isEmpty {
+            for (index, value) in scopes.enumerated() {
+                guard let scope = value.string.flatMap(Scope.init(rawValue:)) else {
+                    errors.append(FieldError(pointer: "/scopes/\(index)", detail: "must be one of " + words))
+                    continue
+                }
+                self.scopes.insert(scope)
+            }
+        } else {
+            errors.append(FieldError(pointer: "/scopes", detail: "must be a list of some of " + words))
+        }
+        guard let first = errors.first else { return }
+        throw Problem(.unprocessableEntity, "invalid_body", "\(first.pointer): \(first.detail)", errors: errors)
+    }
+}
+
+/// The member `page` of the administrators' lists.
+enum AdminPage {
+    static func members(next: String?, limit: Int) -> JSONValue {
+        .object([("next", next.map { .string($0) } ?? .null), ("limit", .number(String(limit)))])
+    }
+}

@@ -1,0 +1,39 @@
+public import Gateway
+public import Hummingbird
+public import NotificationBus
+public import NotificationStore
+
+/// The administrators' routes, below `/v1/admin`.
+public struct Administration: Sendable {
+    private let keys: AdminKeys
+    private let connections: AdminConnections
+    private let statistics: AdminStatistics
+    private let users: AdminUsers
+
+    public init(
+        keys: APIKeyStore, connections: Connections, totals: TotalsStore, queues: QueueDepths, erasure: UserErasure, export: UserExport,
+        credentials: Credentials
+    ) {
+        self.keys = AdminKeys(keys: keys, credentials: credentials)
+        self.connections = AdminConnections(connections: connections, credentials: credentials)
+        self.statistics = AdminStatistics(totals: totals, queues: queues, credentials: credentials)
+        self.users = AdminUsers(erasure: erasure, export: export, credentials: credentials)
+    }
+
+    /// The router must hold ``ProblemMiddleware`` already.
+    public func addRoutes(to router: Router<CarillonRequestContext>) {
+        let (keys, connections, statistics, users) = (self.keys, self.connections, self.statistics, self.users)
+        router.get("/v1/admin/apikeys") { _, context in try await keys.list(context).hummingbird }
+        router.post("/v1/admin/apikeys") { _, context in try await keys.create(context).hummingbird }
+        router.delete("/v1/admin/apikeys/:id") { _, context in try await keys.revoke(context).hummingbird }
+        router.get("/v1/admin/connections") { _, context in try await connections.list(context).hummingbird }
+        router.post("/v1/admin/users/:id/disconnect") { _, context in try await connections.disconnect(context).hummingbird }
+        router.get("/v1/admin/stats") { _, context in try await statistics.totals(context).hummingbird }
+        router.get("/v1/admin/queues") { _, context in try await statistics.depths(context).hummingbird }
+        router.post("/v1/admin/users/:id/export") { _, context in try await users.export(context) }
+        router.delete("/v1/admin/users/:id") { _, context in try await users.erase(context).hummingbird }
+    }
+}
+
+/// What the service itself fails with here.
+let administrationFailure = "internal_error"

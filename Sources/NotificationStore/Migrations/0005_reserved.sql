@@ -1,0 +1,1 @@
+-- Holds the number for a migration that is on its way.

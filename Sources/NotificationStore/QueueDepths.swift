@@ -1,0 +1,70 @@
+public import PostgresClient
+
+/// How much waits, and for how long.
+public struct QueueDepths: Sendable {
+    public struct Depth: Sendable {
+        public var queue: String
+        /// The state of those that wait, where the queue has several.
+        public var state: String?
+        /// At most ``QueueDepths/bound``: past it they are not counted.
+        public var depth: Int64
+        /// How long the one has waited that should have gone first, in seconds; nil: none should have.
+        public var oldestSeconds: Double?
+    }
+
+    /// Counting costs what there is to count.
+    public static let bound: Int64 = 100_000
+
+    private struct Queue: Sendable {
+        var table: String
+        var sql: String
+    }
+
+    // Each counts up to the bound, by its index.
+    private static let queues = [
+        // Index: notifications_due.
+        Queue(
+            table: "notifications",
+            sql: """
+                SELECT 'scheduled'::text, 'due'::text, count(*), EXTRACT(EPOCH FROM now() - min(at))::float8
+                FROM (SELECT deliver_at AS at FROM notifications WHERE seq IS NULL AND deliver_at <= now() ORDER BY deliver_at LIMIT \(bound)) q
+                UNION ALL
+                SELECT 'scheduled', 'waiting', count(*), NULL
+                FROM (SELECT FROM notifications WHERE seq IS NULL AND deliver_at > now() ORDER BY deliver_at LIMIT \(bound)) q
+                """),
+        // Index: notifications_expiry.
+        Queue(
+            table: "notifications",
+            sql: """
+                SELECT 'expiry'::text, 'due'::text, count(*), EXTRACT(EPOCH FROM now() - min(at))::float8
+                FROM (SELECT expires_at AS at FROM notifications WHERE expires_at <= now() ORDER BY expires_at LIMIT \(bound)) q
+                """),
+        // What the totals are behind by.
+        Queue(table: "totals_progress", sql: "SELECT 'totals'::text, 'due'::text, 0::bigint, EXTRACT(EPOCH FROM clock_timestamp() - until)::float8 FROM totals_progress"),
+    ]
+
+    private let pool: PostgresPool
+
+    public init(pool: PostgresPool) {
+        self.pool = pool
+    }
+
+    private static let presence = PostgresStatement("SELECT name FROM unnest($1::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL")
+
+    public func read() async throws(StoreError) -> [Depth] {
+        try await InboxReader.run { () async throws(PostgresError) in
+            var present: Set<String> = []
+            for row in try await self.pool.execute(Self.presence, [.textArray(Self.queues.map(\.table))]) { present.insert(try row.text(0)) }
+            var depths: [Depth] = []
+            for queue in Self.queues where present.contains(queue.table) {
+                for row in try await self.pool.execute(PostgresStatement(queue.sql)) {
+                    depths.append(
+                        Depth(
+                            queue: try row.text(0), state: try row.optionalText(1), depth: try row.int8(2),
+                            oldestSeconds: try row.optionalFloat8(3)))
+                }
+            }
+            return depths
+        }
+    }
+}

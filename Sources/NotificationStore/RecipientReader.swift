@@ -1,0 +1,226 @@
+import DequeModule
+public import Logging
+public import NotificationCore
+public import PostgresClient
+import Synchronization
+
+/// Reads what is known of the recipients of notifications, for all requests of this node together.
+///
+/// One query is under way at a time, on a connection of its own; what is asked meanwhile waits for the next one, so that a busy node asks for more at
+/// once, not more often. Nothing is kept: who changes a preference sees the next notification follow it.
+public final class RecipientReader: Sendable {
+    public struct Settings: Sendable {
+        /// Users a query.
+        public var batch = 1000
+        /// Users that may wait, in all requests together.
+        public var queue = 200_000
+
+        public init() {}
+    }
+
+    public struct Counters: Sendable {
+        public var queries = 0
+        /// Users asked for.
+        public var lookups = 0
+        /// Requests turned away since too many waited.
+        public var refused = 0
+        /// Users that wait for their query.
+        public var waiting = 0
+    }
+
+    /// Those of the users of whom something is known.
+    public typealias Found = [UserID: Recipient]
+    public typealias Completion = @Sendable (Result<Found, StoreError>) -> Void
+
+    private struct Request: Sendable {
+        var users: [UserID]
+        var customer: String
+        var completion: Completion
+    }
+
+    private struct State {
+        var waiting: Deque<Request> = []
+        var busy = false
+        /// Queries that are to be begun, one of them by the thread that is at it.
+        var turns = 0
+        var counters = Counters()
+    }
+
+    private let connection: PostgresConnection
+    private let settings: Settings
+    private let logger: Logger
+    private let state = Mutex(State())
+
+    public init(configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, logger: Logger) {
+        self.connection = PostgresConnection(configuration: configuration, name: "recipients", logger: logger)
+        self.settings = settings
+        self.logger = logger
+        identity.watch(self.connection)
+    }
+
+    public func start() { self.connection.start() }
+    public func close() async { await self.connection.close() }
+
+    public var isAvailable: Bool { self.connection.isConnected }
+    public var counters: Counters { self.state.withLock { $0.counters } }
+    /// Calls `completion` once, on a thread that must not be blocked, or before it returns.
+    public func read(_ users: [UserID], customer: CustomerID?, completion: @escaping Completion) {
+        enum Word { case full, next, wait }
+        let word = self.state.withLock { state -> Word in
+            if state.counters.waiting > 0, state.counters.waiting + users.count > self.settings.queue {
+                state.counters.refused += 1
+                return .full
+            }
+            state.counters.waiting += users.count
+            state.waiting.append(Request(users: users, customer: customer?.value ?? "", completion: completion))
+            if state.busy { return .wait }
+            state.busy = true
+            return .next
+        }
+        switch word {
+        case .full: completion(.failure(StoreError(code: .overloaded, message: "too many recipients are looked up; try again in a moment")))
+        case .next: self.next()
+        case .wait: break
+        }
+    }
+
+    /// The same for any number of users, one portion after the other, so that what is known of many is not held all at once, and others have their turn.
+    public func fold<Value: Sendable>(
+        _ users: ArraySlice<UserID>, customer: CustomerID?, into value: Value, _ add: @escaping @Sendable (consuming Value, [UserID], Found) -> Value,
+        completion: @escaping @Sendable (Result<Value, StoreError>) -> Void
+    ) {
+        let portion = Array(users.prefix(self.settings.batch))
+        let rest = users.dropFirst(portion.count)
+        self.read(portion, customer: customer) { result in
+            switch result {
+            case .failure(let error): completion(.failure(error))
+            case .success(let found):
+                let next = add(value, portion, found)
+                if rest.isEmpty {
+                    completion(.success(next))
+                } else {
+                    self.fold(rest, customer: customer, into: next, add, completion: completion)
+                }
+            }
+        }
+    }
+
+    public func read(_ users: [UserID], customer: CustomerID?) async throws(StoreError) -> Found {
+        let result: Result<Found, StoreError> = await withCheckedContinuation { continuation in
+            self.read(users, customer: customer) { continuation.resume(returning: $0) }
+        }
+        return try result.get()
+    }
+
+    /// Whole requests up to the bound, at least one.
+    private func take(_ state: inout State) -> [Request]? {
+        guard let first = state.waiting.popFirst() else {
+            state.busy = false
+            return nil
+        }
+        var requests = [first]
+        var users = first.users.count
+        while let next = state.waiting.first, users + next.users.count <= self.settings.batch {
+            users += next.users.count
+            requests.append(state.waiting.removeFirst())
+        }
+        state.counters.waiting -= users
+        state.counters.queries += 1
+        state.counters.lookups += users
+        return requests
+    }
+
+    /// Begins the next query. Without a connection each one fails before it returns and asks for the next one from within: that is begun by the loop
+    /// that is at it, or all that waits would be on one stack.
+    private func next() {
+        let isAtIt = self.state.withLock { state in
+            state.turns += 1
+            return state.turns > 1
+        }
+        if isAtIt { return }
+        var isDone = false
+        while !isDone {
+            if let requests = self.state.withLock({ self.take(&$0) }) { self.send(requests) }
+            isDone = self.state.withLock { state in
+                state.turns -= 1
+                return state.turns == 0
+            }
+        }
+    }
+
+    // Index: preferences_pkey twice, contacts_pkey. Each LIMIT keeps its part a lookup by key for every user, whatever the planner thinks of tables that
+    // were never analysed.
+    private static let statement = PostgresStatement(
+        """
+        SELECT q.place::integer, o.body, s.body, c.user_id IS NOT NULL, c.email, c.phone, c.locale, c.timezone, c.telegram_chat_id
+        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS q(user_id, customer_id, place)
+        LEFT JOIN LATERAL (SELECT p.body FROM preferences p WHERE p.user_id = q.user_id AND p.customer_id = '' LIMIT 1) o ON true
+        LEFT JOIN LATERAL (
+            SELECT p.body FROM preferences p WHERE p.user_id = q.user_id AND p.customer_id = q.customer_id AND q.customer_id <> '' LIMIT 1
+        ) s ON true
+        LEFT JOIN LATERAL (SELECT * FROM contacts c WHERE c.user_id = q.user_id LIMIT 1) c ON true
+        WHERE o.body IS NOT NULL OR s.body IS NOT NULL OR c.user_id IS NOT NULL
+        """)
+
+    private func send(_ requests: [Request]) {
+        var users: [String?] = []
+        var customers: [String?] = []
+        for request in requests {
+            for user in request.users {
+                users.append(user.value)
+                customers.append(request.customer)
+            }
+        }
+        self.connection.execute(Self.statement, [.textArray(users), .textArray(customers)]) { result in
+            // The next query does not wait for those who hear of this one.
+            self.next()
+            switch result {
+            case .success(let rows): self.answer(requests, rows)
+            case .failure(let error):
+                let failure = InboxReader.translate(error)
+                for request in requests { request.completion(.failure(failure)) }
+            }
+        }
+    }
+
+    private func answer(_ requests: [Request], _ rows: PostgresRows) {
+        let answers: [Found]
+        do throws(PostgresError) {
+            answers = try self.decode(requests, rows)
+        } catch {
+            self.logger.error("recipients not understood", metadata: ["error": "\(error)"])
+            let failure = StoreError(code: .failed, message: "the database's answer was not understood")
+            for request in requests { request.completion(.failure(failure)) }
+            return
+        }
+        for (request, found) in zip(requests, answers) { request.completion(.success(found)) }
+    }
+
+    private func decode(_ requests: [Request], _ rows: PostgresRows) throws(PostgresError) -> [Found] {
+        var answers = [Found](repeating: [:], count: requests.count)
+        if rows.isEmpty { return answers }
+        var places: [(request: Int, user: UserID)] = []
+        for (index, request) in requests.enumerated() {
+            for user in request.users { places.append((index, user)) }
+        }
+        for row in rows {
+            let place = Int(try row.int4(0)) - 1
+            guard places.indices.contains(place) else { continue }
+            let contact = try row.bool(3) ? try ContactStore.contact(row, 4) : nil
+            let recipient = Recipient(own: self.preferences(try row.optionalText(1)), customer: self.preferences(try row.optionalText(2)), contact: contact)
+            answers[places[place].request][places[place].user] = recipient
+        }
+        return answers
+    }
+
+    /// Those that cannot be read any more count as unsaid: they must not keep others from being notified.
+    private func preferences(_ text: String?) -> Preferences? {
+        guard let text else { return nil }
+        do throws(ValidationError) {
+            return try Preferences(stored: text)
+        } catch {
+            self.logger.error("stored preferences not understood", metadata: ["error": "\(error.errors.first?.detail ?? "")"])
+            return nil
+        }
+    }
+}

@@ -1,0 +1,90 @@
+public import PostgresClient
+
+/// What goes by its age, table by table, in portions of one transaction each, so that no lock is held for long. Notifications are not among them:
+/// each is a numbered change, which the writer makes.
+public struct Retention: Sendable {
+    public struct Rule: Sendable {
+        public enum Age: Sendable {
+            /// However long the retention is.
+            case hours(Int)
+            /// The retention, and so many days more.
+            case retention(extraDays: Int = 0)
+        }
+
+        public var table: String
+        /// When a row began, or its day.
+        public var column: String
+        public var age: Age
+        /// Finds the oldest rows.
+        public var index: String
+        /// Which rows may go; all of them by default.
+        public var condition = "true"
+
+        public init(table: String, column: String = "at", age: Age, index: String, condition: String = "true") {
+            self.table = table
+            self.column = column
+            self.age = age
+            self.index = index
+            self.condition = condition
+        }
+    }
+
+    /// Tables that a database does not have are left out.
+    public static let rules: [Rule] = [
+        Rule(table: "idempotency", age: .hours(IdempotencyClaim.hours), index: "idempotency_age"),
+        // Longer than any notification that was read by one.
+        Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
+        Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age"),
+        Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),
+    ]
+
+    /// Rows that go in one transaction, and transactions in one call: the rest goes with the next one.
+    static let portion = 2000
+    static let rounds = 500
+
+    private let pool: PostgresPool
+    private let rules: [Rule]
+
+    public init(pool: PostgresPool, rules: [Rule] = Self.rules) {
+        self.pool = pool
+        self.rules = rules
+    }
+
+    private static let presence = PostgresStatement("SELECT name FROM unnest($1::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL")
+
+    /// Answers how many rows went.
+    @discardableResult
+    public func run(days: Int) async throws(StoreError) -> Int {
+        let rules = self.rules
+        let present = try await InboxReader.run { () async throws(PostgresError) in
+            var names: Set<String> = []
+            for row in try await self.pool.execute(Self.presence, [.textArray(rules.map(\.table))]) { names.insert(try row.text(0)) }
+            return names
+        }
+        var gone = 0
+        for rule in rules where present.contains(rule.table) { gone += try await self.apply(rule, days: days) }
+        return gone
+    }
+
+    private func apply(_ rule: Rule, days: Int) async throws(StoreError) -> Int {
+        let hours =
+            switch rule.age {
+            case .hours(let hours): hours
+            case .retention(let extra): (days + extra) * 24
+            }
+        let statement = PostgresStatement(
+            """
+            DELETE FROM \(rule.table) WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM \(rule.table) WHERE \(rule.column) < now() - make_interval(hours => $1) AND \(rule.condition) LIMIT \(Self.portion)))
+            """)
+        var gone = 0
+        for _ in 0..<Self.rounds {
+            let portion = try await InboxReader.run { () async throws(PostgresError) in
+                try await self.pool.execute(statement, [.int4(Int32(hours))]).affectedRows
+            }
+            gone += portion
+            if portion < Self.portion { break }
+        }
+        return gone
+    }
+}
