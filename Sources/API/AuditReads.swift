@@ -9,7 +9,7 @@ struct AuditReads: Sendable {
     let credentials: Credentials
 
     func list(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        _ = try await self.credentials.application(context.request, scope: .admin)
+        try await Administrator(context.request, self.credentials).checkUnlimited()
         let query = try Self.parse(context.request.query)
         var rows = try await stored("failed", context) { () async throws(StoreError) in
             var oneMore = query
