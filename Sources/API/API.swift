@@ -18,16 +18,21 @@ public struct API: Sendable {
     private let contacts: ContactRoutes
     private let deliveries: DeliveryReads
     private let audit: AuditReads
+    private let trigger: TriggerRoute
+    private let jobs: JobReads
     private let logger: Logger
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, audit: AuditStore,
+        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, jobs: JobRunner, audit: AuditStore,
         catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
+        let idempotency = Idempotency(store: idempotency, jobs: jobs.store)
         self.notify = NotifyRoute(
-            writer: writer, reader: reader, planner: planner, credentials: credentials, idempotency: Idempotency(store: idempotency), catalogue: catalogue)
+            writer: writer, reader: reader, planner: planner, jobs: jobs, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
+        self.trigger = TriggerRoute(jobs: jobs.store, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
+        self.jobs = JobReads(jobs: jobs.store, credentials: credentials)
         self.direct = DirectRoute(events: events, audience: audience, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
@@ -41,6 +46,8 @@ public struct API: Sendable {
     /// Adds the routes that answer without Hummingbird.
     public func addPlainRoutes(to routes: inout GatewayRoutes) {
         routes.add(.POST, "/v1/internal/notify", self.notify, publishes: true)
+        routes.add(.POST, "/v1/notifications/trigger", self.trigger, publishes: true)
+        routes.add(body: "/v1/notifications/trigger", contentType: "application/x-ndjson", TriggerLinesRoute(trigger: self.trigger))
         routes.add(.POST, "/v1/notifications/sse", self.direct, publishes: true)
         let reads = self.reads
         routes.add(.GET, "/v1/notifications", TaskRoute(logger: self.logger) { call throws(Problem) in try await reads.list(call) })
@@ -49,9 +56,10 @@ public struct API: Sendable {
 
     /// Adds all others. The router must hold ``ProblemMiddleware`` already: ``GatewayRoutes/makeRouter()`` makes one.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
-        let (reads, writes, corrections, audit) = (self.reads, self.writes, self.corrections, self.audit)
+        let (reads, writes, corrections, jobs, audit) = (self.reads, self.writes, self.corrections, self.jobs, self.audit)
         router.get("/v1/notifications/:id") { _, context in try await reads.one(context).hummingbird }
         router.get("/v1/internal/users/:id/count") { _, context in try await reads.countOfUser(context).hummingbird }
+        router.get("/v1/jobs/:id") { _, context in try await jobs.status(context).hummingbird }
         router.patch("/v1/internal/notifications") { _, context in try await corrections.correct(context).hummingbird }
         router.delete("/v1/internal/notifications") { _, context in try await corrections.takeBack(context).hummingbird }
         for method in [HTTPRequest.Method.patch, .post] {

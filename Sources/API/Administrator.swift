@@ -19,11 +19,9 @@ struct Administrator: Sendable {
     /// - Throws: ``Problem``: 401 without a credential that is good, 403 with one that is not enough, and for a write by cookie from a page that may
     ///   not.
     init(_ request: GatewayRequest, _ credentials: Credentials, scope: Scope = .admin) async throws(Problem) {
-        let authorization = request.header("authorization")
-        let apiKey = request.header("x-api-key")
-        let bearer = Credentials.bearer(authorization)
-        if apiKey != nil || bearer?.hasPrefix("ck_") ?? false {
-            let key = try await credentials.application(authorization, apiKey: apiKey, scope: scope)
+        let bearer = Credentials.bearer(request.header("authorization"))
+        if request.header("x-api-key") != nil || bearer?.hasPrefix("ck_") ?? false {
+            let key = try await credentials.application(request, scope: scope)
             self.identity = .application(key.id)
             self.customers = nil
             return
@@ -32,6 +30,7 @@ struct Administrator: Sendable {
         guard let text = bearer ?? cookie, !text.isEmpty else { throw .unauthorized }
         let token = try await Self.token(text, credentials)
         guard let user = UserID(token.user) else { throw .unauthorized }
+        try credentials.admit(.user(user), request)
         guard token.isAdmin else { throw .forbidden("This needs the role admin, or an API key with the scope \(scope.rawValue).") }
         let isRead = request.head.method == .GET || request.head.method == .HEAD
         if cookie != nil, !isRead, !credentials.origins.allowsCookieWrite(request.head.headers) {

@@ -18,11 +18,13 @@ final class Idempotency: Sendable {
     }
 
     private let store: IdempotencyStore
+    private let jobs: JobStore
     /// Bounded by the requests that this node has under way.
     private let running = Mutex<Set<Running>>([])
 
-    init(store: IdempotencyStore) {
+    init(store: IdempotencyStore, jobs: JobStore) {
         self.store = store
+        self.jobs = jobs
     }
 
     /// The claim of a request that carries a key; nil when it carries none.
@@ -45,16 +47,39 @@ final class Idempotency: Sendable {
         self.running.withLock { _ = $0.remove(Running(owner: claim.owner, route: claim.route, key: claim.key)) }
     }
 
-    /// What the request that made this claim first was answered. It is another request's when the bodies differ: 422.
+    /// What is remembered of a request that is carried out as a job.
+    static func answer(_ job: NotificationID) -> String { "{\"job_id\":\"\(job)\"}" }
+
+    /// What the request that made this claim first was answered.
     func replay(_ claim: IdempotencyClaim) async throws(Problem) -> NotifyAnswer {
-        guard let answer = try await self.find(claim) else {
-            throw .unavailable("The answer to this Idempotency-Key has just been forgotten; try again.")
-        }
+        guard let answer = try await self.find(claim) else { throw Self.forgotten }
         return answer
     }
 
+    /// The job of the request that made this claim first.
+    func replayJob(_ claim: IdempotencyClaim) async throws(Problem) -> NotificationID {
+        guard let job = try await self.findJob(claim) else { throw Self.forgotten }
+        return job
+    }
+
+    private static let forgotten = Problem.unavailable("The answer to this Idempotency-Key has just been forgotten; try again.")
+
     /// The same; nil when no request has made this claim.
     func find(_ claim: IdempotencyClaim) async throws(Problem) -> NotifyAnswer? {
+        guard let found = try await self.lookUp(claim) else { return nil }
+        if let job = Self.job(found) { return try await self.answer(of: job) }
+        guard let answer = NotifyAnswer(found.answer, seqs: found.seqs) else { throw Self.notUnderstood }
+        return answer
+    }
+
+    func findJob(_ claim: IdempotencyClaim) async throws(Problem) -> NotificationID? {
+        guard let found = try await self.lookUp(claim) else { return nil }
+        guard let job = Self.job(found) else { throw Self.notUnderstood }
+        return job
+    }
+
+    /// - Throws: 422 when it is another request's: the bodies differ.
+    private func lookUp(_ claim: IdempotencyClaim) async throws(Problem) -> IdempotencyStore.Answer? {
         let found: IdempotencyStore.Answer?
         do throws(StoreError) {
             found = try await self.store.find(claim)
@@ -65,9 +90,26 @@ final class Idempotency: Sendable {
         guard found.digest == claim.digest else {
             throw Problem(.unprocessableEntity, "invalid_body", "This Idempotency-Key was used with another body.")
         }
-        guard let answer = NotifyAnswer(found.answer, seqs: found.seqs) else {
-            throw Problem(.internalServerError, "failed", "The stored answer is not understood.")
+        return found
+    }
+
+    private static func job(_ found: IdempotencyStore.Answer) -> NotificationID? {
+        guard found.answer.hasPrefix("{\"job_id\":") else { return nil }
+        // Nil: it is none of this service's answers.
+        return (try? JSONParser.parse(Array(found.answer.utf8)))?["job_id"]?.string.flatMap { NotificationID($0) }
+    }
+
+    private static let notUnderstood = Problem(.internalServerError, "failed", "The stored answer is not understood.")
+
+    /// What a job has written for each of its users.
+    private func answer(of job: NotificationID) async throws(Problem) -> NotifyAnswer {
+        do throws(StoreError) {
+            guard let status = try await self.jobs.status(job) else { throw StoreError(code: .failed, message: "a job is gone before its claim") }
+            if status.state == .done, status.failed == 0 { return try await self.jobs.answer(job) }
+            if status.state == .done || status.state == .failed { throw StoreError(code: .failed, message: "a job could not be carried out whole") }
+        } catch {
+            throw Problem(error, failure: "failed_to_notify")
         }
-        return answer
+        throw .conflict("A request with this Idempotency-Key is under way; ask again for its answer.")
     }
 }

@@ -7,10 +7,16 @@ import NotificationStore
 /// `POST /v1/internal/notify`: stores a notification for each of its users, and answers once that is committed.
 ///
 /// The hot route: with a key that was seen a moment ago there is no task on its way, only the writer's callback.
+///
+/// For more users than one transaction should hold it is a job, which this node carries out before it answers, and another one if this one dies.
 struct NotifyRoute: PlainRoute {
+    /// The most users of one transaction.
+    static let transactionBound = 500
+
     let writer: InboxWriter
     let reader: InboxReader
     let planner: NotifyPlanner
+    let jobs: JobRunner
     let credentials: Credentials
     let idempotency: Idempotency
     let catalogue: @Sendable () -> Catalogue
@@ -29,11 +35,17 @@ struct NotifyRoute: PlainRoute {
         let now = Timestamp.now()
         let claim = try Idempotency.claim(request, owner: key, route: "notify")
         let notify: NotifyRequest
+        let json: JSONValue
         do throws(Problem) {
-            notify = try self.parse(request.body, now: now)
+            json = try JSONBody.parse(request.body)
+            notify = try self.parse(json, now: now)
         } catch {
             guard let claim, error.status == .unprocessableEntity else { throw error }
             self.replay(claim, or: error, promise)
+            return
+        }
+        if notify.users.count > Self.transactionBound {
+            try self.carryOutMany(notify, Job(body: json.withoutUsers, isTold: true, createdAt: now), claim, promise)
             return
         }
         self.planner.plan(notify, users: notify.users, now: now) { [claim] result in
@@ -110,8 +122,35 @@ struct NotifyRoute: PlainRoute {
         }
     }
 
-    private func parse(_ body: ByteBuffer, now: Timestamp) throws(Problem) -> NotifyRequest {
-        let json = try JSONBody.parse(body)
+    private func carryOutMany(
+        _ notify: NotifyRequest, _ job: Job, _ claim: IdempotencyClaim?, _ promise: EventLoopPromise<GatewayResponse>
+    ) throws(Problem) {
+        var claim = claim
+        claim?.answer = Idempotency.answer(job.id)
+        if let claim { try self.idempotency.begins(claim) }
+        Task { [claim] in
+            defer { if let claim { self.idempotency.ends(claim) } }
+            do {
+                if try await self.jobs.store.add(job, users: notify.users, owner: self.jobs.owner, claim: claim) == nil, let claim {
+                    var response = GatewayResponse.json(.created, try await self.idempotency.replay(claim).ordered(by: notify.users).encode())
+                    response.headers.add(name: "idempotent-replayed", value: "true")
+                    promise.succeed(response)
+                    return
+                }
+                let status = try await self.jobs.finish(job)
+                guard status.state == .done, status.failed == 0 else {
+                    throw Problem(
+                        .internalServerError, "failed_to_notify",
+                        "\(status.failed) of the users could not be written to; it is in the log under job \(job.id).")
+                }
+                promise.succeed(.json(.created, try await self.jobs.store.answer(job.id).ordered(by: notify.users).encode()))
+            } catch {
+                promise.fail(error)
+            }
+        }
+    }
+
+    private func parse(_ json: JSONValue, now: Timestamp) throws(Problem) -> NotifyRequest {
         do throws(ValidationError) {
             return try NotifyRequest(json: json, catalogue: self.catalogue(), now: now)
         } catch {

@@ -25,6 +25,9 @@ struct ConnectionMachine {
         /// Between requests. `partial`: some of a head is here.
         case idle(since: NIODeadline, partial: Bool)
         case receiving(IncomingRequest, since: NIODeadline)
+        /// Its body goes to the route as it comes. `since`: when something came last; nil while the route has more than it can take, and
+        /// nothing is read.
+        case passing(keepAlive: Bool, bodyLimit: Int, received: Int, since: NIODeadline?)
         case answering(keepAlive: Bool)
         /// The last answer is written; what still comes is dropped until the client closes.
         case lingering(since: NIODeadline)
@@ -39,6 +42,12 @@ struct ConnectionMachine {
         /// The request is whole: answer it, then call `answered`.
         case answer(IncomingRequest)
         case takeOver(IncomingRequest, any StreamRoute)
+        /// Have the route answer while the body comes, perhaps after a `100 Continue`; then call `answered`.
+        case begin(IncomingRequest, any BodyRoute, sendContinue: Bool)
+        case pass(ByteBuffer)
+        case passEnd
+        /// The rest of the body will not come: tell the route, which answers.
+        case breakOff(Problem)
         /// Answer with this, as the last on this connection, then call `answered`.
         case refuse(Problem, HTTPRequestHead?)
         /// Close the output and wait for the client.
@@ -72,10 +81,7 @@ struct ConnectionMachine {
                 self.state = .answering(keepAlive: false)
                 return .refuse(problem, head)
             }
-            guard let expectation = head.headers.first(name: "expect") else {
-                self.state = .receiving(request, since: now)
-                return .none
-            }
+            guard let expectation = head.headers.first(name: "expect") else { return self.receive(request, sendContinue: false, now: now) }
             guard expectation.lowercased() == "100-continue" else {
                 self.state = .answering(keepAlive: false)
                 return .refuse(Problem(.expectationFailed, "invalid_body", "Only 100-continue can be expected."), head)
@@ -85,18 +91,35 @@ struct ConnectionMachine {
                 self.state = .answering(keepAlive: false)
                 return .refuse(problem, head)
             }
-            self.state = .receiving(request, since: now)
-            return head.version.minor >= 1 ? .sendContinue : .none
-        case .receiving, .answering:
+            return self.receive(request, sendContinue: head.version.minor >= 1, now: now)
+        case .receiving, .passing, .answering:
             preconditionFailure("a head while a request is being received or answered: the pipeline handler holds it back")
         case .lingering, .taken, .closed:
             return .none
         }
     }
 
-    mutating func body(_ part: ByteBuffer) -> Action {
+    private mutating func receive(_ request: IncomingRequest, sendContinue: Bool, now: NIODeadline) -> Action {
+        if case .body(let route) = request.target {
+            self.state = .passing(keepAlive: request.head.isKeepAlive, bodyLimit: request.bodyLimit, received: 0, since: now)
+            return .begin(request, route, sendContinue: sendContinue)
+        }
+        self.state = .receiving(request, since: now)
+        return sendContinue ? .sendContinue : .none
+    }
+
+    mutating func body(_ part: ByteBuffer, now: NIODeadline) -> Action {
         self.progressed = true
         switch self.state {
+        case .passing(let keepAlive, let limit, let received, let since):
+            if received + part.readableBytes > limit {
+                self.state = .answering(keepAlive: false)
+                return .breakOff(.tooLarge(limit: limit))
+            }
+            // What had been read when reading stopped comes all the same.
+            self.state = .passing(
+                keepAlive: keepAlive, bodyLimit: limit, received: received + part.readableBytes, since: since == nil ? nil : now)
+            return .pass(part)
         case .receiving(var request, let since):
             self.state = .closed
             if request.body.readableBytes + part.readableBytes > request.bodyLimit {
@@ -124,6 +147,9 @@ struct ConnectionMachine {
             }
             self.state = .answering(keepAlive: request.head.isKeepAlive)
             return .answer(request)
+        case .passing(let keepAlive, _, _, _):
+            self.state = .answering(keepAlive: keepAlive)
+            return .passEnd
         case .idle:
             preconditionFailure("the end of a request without a head")
         case .answering, .lingering, .taken, .closed:
@@ -140,6 +166,9 @@ struct ConnectionMachine {
         case .receiving(let request, _):
             self.state = .answering(keepAlive: false)
             return .refuse(problem, request.head)
+        case .passing:
+            self.state = .answering(keepAlive: false)
+            return .breakOff(problem)
         case .answering, .lingering:
             self.state = .closed
             return .close
@@ -154,6 +183,25 @@ struct ConnectionMachine {
         if case .idle(_, partial: false) = self.state, !self.progressed { self.state = .idle(since: now, partial: true) }
     }
 
+    /// The route has as much of the body as it can take: nothing more is read.
+    mutating func pause() {
+        if case .passing(let keepAlive, let limit, let received, _) = self.state {
+            self.state = .passing(keepAlive: keepAlive, bodyLimit: limit, received: received, since: nil)
+        }
+    }
+
+    /// It can take more.
+    mutating func resume(now: NIODeadline) {
+        if case .passing(let keepAlive, let limit, let received, _) = self.state {
+            self.state = .passing(keepAlive: keepAlive, bodyLimit: limit, received: received, since: now)
+        }
+    }
+
+    /// The route answers. Before the body's end it is the connection's last answer: the rest is not wanted, and would be taken for a request.
+    mutating func answering() {
+        if case .passing = self.state { self.state = .answering(keepAlive: false) }
+    }
+
     /// The answer is written.
     mutating func answered(now: NIODeadline) -> Action {
         switch self.state {
@@ -166,7 +214,7 @@ struct ConnectionMachine {
             return .linger
         case .closed:
             return .none
-        case .idle, .receiving, .lingering, .taken:
+        case .idle, .receiving, .passing, .lingering, .taken:
             preconditionFailure("an answer to no request")
         }
     }
@@ -186,6 +234,10 @@ struct ConnectionMachine {
             if now - since < self.timeouts.body { return .none }
             self.state = .answering(keepAlive: false)
             return .refuse(.slow, request.head)
+        case .passing(_, _, _, let since):
+            guard let since, now - since >= self.timeouts.body else { return .none }
+            self.state = .answering(keepAlive: false)
+            return .breakOff(.slow)
         case .lingering(let since):
             if now - since < self.timeouts.linger { return .none }
             self.state = .closed
@@ -202,7 +254,7 @@ struct ConnectionMachine {
         case .idle(_, partial: false):
             self.state = .closed
             return .close
-        case .idle, .receiving, .answering, .lingering, .taken, .closed:
+        case .idle, .receiving, .passing, .answering, .lingering, .taken, .closed:
             return .none
         }
     }

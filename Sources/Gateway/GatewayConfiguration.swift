@@ -12,13 +12,15 @@ public struct GatewayConfiguration: Sendable {
     public var bodyLimit = 1024 * 1024
     /// The same for routes that publish.
     public var publishBodyLimit = 4 * 1024 * 1024
+    /// The same for routes that take the body as it comes.
+    public var passedBodyLimit = 512 * 1024 * 1024
     /// Bytes of the request line and all headers.
     public var headerLimit = 16 * 1024
     /// Connections past this are answered and closed; a few more past that are closed unanswered.
     public var maxConnections: Int
     /// From a head's first bytes to its end.
     public var headTimeout: TimeAmount = .seconds(10)
-    /// From a head's end to its body's.
+    /// From a head's end to its body's; of a body that is taken as it comes, from one part to the next.
     public var bodyTimeout: TimeAmount = .seconds(30)
     /// Between two requests, and before the first.
     public var idleTimeout: TimeAmount = .seconds(75)

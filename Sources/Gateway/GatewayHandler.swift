@@ -58,6 +58,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var context: ChannelHandlerContext?
     private var exchange: Exchange?
     private var task: Task<Void, Never>?
+    /// Where the body goes that is taken as it comes.
+    private var bodySource: BodyParts.Producer.Source?
     private var depth = 0
     /// Of the connection's peer; nil until it is first needed.
     private var peer: String?
@@ -92,6 +94,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     func channelInactive(context: ChannelHandlerContext) {
         self.machine.inactive()
         self.connections.remove(self)
+        self.endBody(ChannelError.eof)
         self.task?.cancel()
         self.task = nil
         context.fireChannelInactive()
@@ -105,7 +108,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             let incoming = self.resolve(head)
             self.run(self.machine.head(incoming, now: self.connections.now))
         case .body(let part):
-            self.run(self.machine.body(part))
+            self.run(self.machine.body(part, now: self.connections.now))
         case .end:
             self.run(self.machine.end())
         }
@@ -147,10 +150,16 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             return IncomingRequest(head: head, target: .problem(problem), path: CanonicalPath("/"), query: "", bodyLimit: configuration.bodyLimit)
         }
         let path = CanonicalPath(target.path)
-        let (found, publishes) = self.shared.routes.resolve(head.method, path.text)
+        let (found, size) = self.shared.routes.resolve(head.method, path.text, contentType: head.headers.first(name: "content-type"))
+        let limit =
+            switch size {
+            case .usual: configuration.bodyLimit
+            case .published: configuration.publishBodyLimit
+            case .passed: configuration.passedBodyLimit
+            }
         return IncomingRequest(
             head: head, target: self.isExcess ? Self.excess(found) : found, path: path, query: target.query,
-            bodyLimit: publishes ? configuration.publishBodyLimit : configuration.bodyLimit)
+            bodyLimit: limit)
     }
 
     /// Streams are refused by an answer that has the browser come back: anything but 200 would have EventSource give up.
@@ -172,6 +181,19 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             self.answer(incoming, context)
         case .takeOver(let incoming, let route):
             self.takeOver(incoming, route, context)
+        case .begin(let incoming, let route, let sendContinue):
+            if sendContinue { self.run(.sendContinue) }
+            self.begin(incoming, route, context)
+        case .pass(let part):
+            if case .stopProducing? = self.bodySource?.yield(part) {
+                self.machine.pause()
+                self.setReading(false, context)
+            }
+        case .passEnd:
+            self.bodySource?.finish()
+            self.bodySource = nil
+        case .breakOff(let problem):
+            self.endBody(problem)
         case .refuse(let problem, let head):
             let exchange = self.begin(head, context)
             if let head, Self.writes(head) { self.exchange?.audit = self.auditOrigin(self.resolve(head), context) }
@@ -217,8 +239,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             self.write(Preflight.response(to: incoming.head.headers))
         case .problem(let problem):
             self.write(problem.response(instance: exchange.requestID))
-        case .stream:
-            preconditionFailure("streams take the connection over")
+        case .stream, .body:
+            preconditionFailure("streams take the connection over, and bodies that are taken as they come are answered before their end")
         }
     }
 
@@ -384,6 +406,56 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.connections.requestEnded()
         guard let context = self.context, self.exchange != nil, !self.machine.isClosed else { return }
         self.finish(context)
+    }
+
+    // MARK: Bodies that are taken as they come
+
+    private func begin(_ incoming: IncomingRequest, _ route: any BodyRoute, _ context: ChannelHandlerContext) {
+        let exchange = self.begin(incoming.head, context)
+        let request = self.request(incoming, id: exchange.requestID, trace: exchange.trace, context)
+        let (eventLoop, bound) = (context.eventLoop, NIOLoopBound(self, eventLoop: context.eventLoop))
+        let (source, parts) = BodyParts.make(BodyFlow(handler: bound, eventLoop: eventLoop))
+        self.bodySource = source
+        self.connections.requestStarted()
+        self.task = Task {
+            do {
+                let response = try await route.respond(to: request, body: parts)
+                eventLoop.execute { bound.value.bodyAnswered(.success(response)) }
+            } catch {
+                eventLoop.execute { bound.value.bodyAnswered(.failure(error)) }
+            }
+        }
+    }
+
+    /// The reader of the body wants more of it.
+    func bodyWanted() {
+        guard let context = self.context, self.bodySource != nil else { return }
+        self.machine.resume(now: self.connections.now)
+        self.setReading(true, context)
+    }
+
+    private func bodyAnswered(_ result: Result<GatewayResponse, any Error>) {
+        self.connections.requestEnded()
+        self.endBody(ChannelError.eof)
+        guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else { return }
+        self.machine.answering()
+        switch result {
+        case .success(let response): self.write(response)
+        case .failure(let error): self.write(self.response(error, exchange.requestID))
+        }
+        // What comes after an early answer is dropped, but read: the client's end is heard.
+        self.setReading(true, context)
+    }
+
+    private func endBody(_ error: any Error) {
+        guard let source = self.bodySource else { return }
+        self.bodySource = nil
+        source.finish(error)
+    }
+
+    private func setReading(_ reads: Bool, _ context: ChannelHandlerContext) {
+        // Without it the connection would stand still for good.
+        do { try context.channel.syncOptions?.setOption(.autoRead, value: reads) } catch { context.close(promise: nil) }
     }
 
     // MARK: Streams

@@ -108,6 +108,14 @@ extension PlainRoute {
     public var isOneOfMany: Bool { false }
 }
 
+/// A route whose requests are too large to be held: it takes the body as it comes.
+public protocol BodyRoute: Sendable {
+    /// Called in a task of its own once the head is there; `request` has no body. While parts wait to be taken nothing is read from the
+    /// socket. What `body` throws (a ``Problem``, or that the connection broke) goes on to the caller. It may return before the body's end:
+    /// then its answer is the connection's last.
+    func respond(to request: GatewayRequest, body: BodyParts) async throws -> GatewayResponse
+}
+
 /// A route that takes the connection over.
 public protocol StreamRoute: Sendable {
     /// Called on the channel's event loop when the request is read whole and all HTTP handlers are removed: what is written to the

@@ -15,6 +15,7 @@ public struct GatewayRoutes: Sendable {
     enum Target: Sendable {
         case plain(any PlainRoute)
         case stream(any StreamRoute)
+        case body(any BodyRoute)
         case fallback(any HTTPResponder<CarillonRequestContext>)
         case preflight
         case problem(Problem)
@@ -29,6 +30,7 @@ public struct GatewayRoutes: Sendable {
     private var streams: [String: any StreamRoute] = [:]
     /// Of ``fallback``, where it is a router's.
     private var routed: [ServedRoute] = []
+    private var bodies: [String: (contentType: String, route: any BodyRoute)] = [:]
 
     public init(
         origins: Origins, wrongRole: @escaping @Sendable (HTTPMethod, String) -> String? = { _, _ in nil },
@@ -74,6 +76,11 @@ public struct GatewayRoutes: Sendable {
         self.streams[path] = route
     }
 
+    /// Takes `POST` requests for that path whose body is of that media type, in lower case, as it comes. Others are for the plain route of the path.
+    public mutating func add(body path: String, contentType: String, _ route: any BodyRoute) {
+        self.bodies[path] = (contentType, route)
+    }
+
     /// For what Hummingbird does not know and is not found: the methods that the path has here.
     func methods(of path: String) -> [HTTPMethod] {
         var methods = (self.plain[path] ?? []).map(\.method)
@@ -82,15 +89,26 @@ public struct GatewayRoutes: Sendable {
         return methods
     }
 
-    func resolve(_ method: HTTPMethod, _ path: String) -> (target: Target, publishes: Bool) {
-        if method == .OPTIONS { return (.preflight, false) }
-        if let role = self.wrongRole(method, path) { return (.problem(.wrongRole(role)), false) }
+    /// How large a body may be.
+    enum BodySize {
+        case usual, published, passed
+    }
+
+    func resolve(_ method: HTTPMethod, _ path: String, contentType: String? = nil) -> (target: Target, size: BodySize) {
+        if method == .OPTIONS { return (.preflight, .usual) }
+        if let role = self.wrongRole(method, path) { return (.problem(.wrongRole(role)), .usual) }
+        if method == .POST, let body = self.bodies[path], Self.mediaType(contentType) == body.contentType { return (.body(body.route), .passed) }
         let asked = method == .HEAD ? .GET : method
-        if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes) }
-        if method == .GET, let stream = self.streams[path] { return (.stream(stream), false) }
-        if let fallback { return (.fallback(fallback), false) }
+        if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes ? .published : .usual) }
+        if method == .GET, let stream = self.streams[path] { return (.stream(stream), .usual) }
+        if let fallback { return (.fallback(fallback), .usual) }
         let methods = self.methods(of: path)
-        return (.problem(methods.isEmpty ? .notFound : .methodNotAllowed(methods)), false)
+        return (.problem(methods.isEmpty ? .notFound : .methodNotAllowed(methods)), .usual)
+    }
+
+    /// Without parameters, in lower case (RFC 9110, 8.3.1).
+    private static func mediaType(_ contentType: String?) -> String? {
+        contentType.map { $0.prefix { $0 != ";" }.filter { $0 != " " && $0 != "\t" }.lowercased() }
     }
 }
 

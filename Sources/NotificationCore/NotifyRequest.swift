@@ -12,7 +12,7 @@ public struct NotifyRequest: Sendable {
         public init() {}
     }
 
-    /// Empty for a broadcast.
+    /// Empty for a broadcast, and when they come apart.
     public var users: [UserID]
     /// Every connected client; only of a direct event.
     public var broadcast = false
@@ -48,6 +48,8 @@ public struct NotifyRequest: Sendable {
     public enum Kind: Sendable {
         case stored
         case direct
+        /// A stored notification whose users come apart from it.
+        case apart
     }
 
     /// - Throws: ``ValidationError`` that names every field that is wrong.
@@ -59,6 +61,9 @@ public struct NotifyRequest: Sendable {
         if self.broadcast {
             self.users = []
             reader.refuse(["user_ids", "user_id", "userId"], "a broadcast is for every connected client")
+        } else if request == .apart {
+            self.users = []
+            reader.refuse(["user_ids", "user_id", "userId"], "the users come apart from this")
         } else {
             self.users = reader.users("user_ids", "user_id", "userId", limit: limits.users)
         }

@@ -49,17 +49,22 @@ public struct IdempotencyStore: Sendable {
     // Index: idempotency_pkey.
     private static let find = PostgresStatement(
         "SELECT digest, answer, ids, seqs FROM idempotency WHERE owner = $1 AND route = $2 AND key = $3 AND at > clock_timestamp() - interval '\(IdempotencyClaim.hours) hours'")
+    // The same of a job's chunk, which lives as long as its job.
+    private static let findChunk = PostgresStatement("SELECT digest, answer, ids, seqs FROM idempotency WHERE owner = $1 AND route = $2 AND key = $3")
 
     /// Nil when no such request was carried out in the last day.
-    public func find(_ claim: IdempotencyClaim) async throws(StoreError) -> Answer? {
+    public func find(_ claim: IdempotencyClaim, isJob: Bool = false) async throws(StoreError) -> Answer? {
         let values: [PostgresValue] = [.uuid(UUIDBytes(high: claim.owner.high, low: claim.owner.low)), .text(claim.route), .text(claim.key)]
         return try await InboxReader.run { () async throws(PostgresError) in
-            guard let row = try await self.pool.execute(Self.find, values).first else { return nil }
-            let ids = try row.uuidArray(2)
-            let seqs = try row.nullableInt8Array(3)
-            var numbers: [NotificationID: Int64?] = [:]
-            for (id, seq) in zip(ids, seqs) { numbers[NotificationID(high: id.high, low: id.low)] = seq }
+            guard let row = try await self.pool.execute(isJob ? Self.findChunk : Self.find, values).first else { return nil }
+            let numbers = Self.numbers(try row.uuidArray(2), try row.nullableInt8Array(3))
             return Answer(digest: try row.bytes(0), answer: try row.text(1), seqs: numbers)
         }
+    }
+
+    static func numbers(_ ids: [UUIDBytes], _ seqs: [Int64?]) -> [NotificationID: Int64?] {
+        var numbers: [NotificationID: Int64?] = [:]
+        for (id, seq) in zip(ids, seqs) { numbers[NotificationID(high: id.high, low: id.low)] = seq }
+        return numbers
     }
 }

@@ -109,7 +109,7 @@ public final class InboxWriter: Sendable {
             switch command.action {
             case .create(let new): body = new.body
             case .correct(_, let correction): body = correction.members
-            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip: continue
+            case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip, .erase: continue
             }
             if last.contains(body) { continue }
             size += body.utf8.count

@@ -31,7 +31,8 @@ public struct Retention: Sendable {
 
     /// Tables that a database does not have are left out.
     public static let rules: [Rule] = [
-        Rule(table: "idempotency", age: .hours(IdempotencyClaim.hours), index: "idempotency_age"),
+        // Those of a job's chunks go with their job.
+        Rule(table: "idempotency", age: .hours(IdempotencyClaim.hours), index: "idempotency_age", condition: "route <> 'job'"),
         // Longer than any notification that was read by one.
         Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
         Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age"),

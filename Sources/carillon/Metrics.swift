@@ -22,6 +22,7 @@ final class NodeMetrics: Sendable {
         var catalogue: LiveCatalogue?
         var recipients: RecipientReader?
         var audience: DirectAudience?
+        var jobs: JobWorker?
     }
 
     let publish = Histogram()
@@ -50,6 +51,7 @@ final class NodeMetrics: Sendable {
     func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
+    func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -108,6 +110,10 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_direct_unchecked_total", "Direct events sent without knowing what their users prefer.", audience.unchecked)
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
+        if let queue = state.jobs?.queue {
+            text.gauge("carillon_queue_depth", "What waits, or is under way.", "queue=\"jobs\"", "\(queue.jobs)")
+            text.gauge("carillon_queue_oldest_seconds", "Age of the oldest of it.", "queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")
+        }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
         if let catalogue = state.catalogue?.counters {
             text.counter("carillon_catalogue_reloads_total", "Times that the catalogue was read again and taken.", catalogue.reloads)
@@ -139,6 +145,10 @@ private struct MetricsText {
 
     mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
+
+    mutating func gauge(_ name: String, _ help: String, _ labels: String, _ value: String) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n\(name){\(labels)} \(value)\n"
+    }
 
     private mutating func one(_ name: String, _ help: String, _ type: String, _ value: Int) {
         self.text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"

@@ -67,21 +67,26 @@ struct NodeService: Service {
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
         let catalogue = { @Sendable in configuration.catalogue.current }
         metrics.watch(catalogue: configuration.catalogue)
+        let planner = recipients.map { NotifyPlanner(recipients: $0) }
+        var runner: JobRunner?
+        if let writer, let planner {
+            runner = JobRunner(
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
+        }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
-        if configuration.roles.contains(.api), let writer, let recipients {
-            let planner = NotifyPlanner(recipients: recipients)
+        if configuration.roles.contains(.api), let writer, let recipients, let planner, let runner {
             let audience = DirectAudience(reader: recipients)
             metrics.watch(audience: audience)
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
                 credentials: credentials, planner: planner, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
-                sent: SentNotifications(pool: pool, writer: writer), audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
+                sent: SentNotifications(pool: pool, writer: writer), jobs: runner, audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
             router.add(middleware: ProblemMiddleware())
@@ -139,7 +144,10 @@ struct NodeService: Service {
                 tasks.addTask { await theEdge.runHeartbeat() }
                 tasks.addTask { await theEdge.runCommitTail() }
             }
-            if configuration.roles.contains(.worker), let theWriter {
+            if configuration.roles.contains(.worker), let theWriter, let runner {
+                let jobs = JobWorker(runner: runner, logger: self.logger)
+                metrics.watch(jobs: jobs)
+                tasks.addTask { await jobs.run() }
                 var settings = Worker.Settings()
                 settings.retentionDays = configuration.retentionDays
                 let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)

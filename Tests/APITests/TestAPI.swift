@@ -103,11 +103,15 @@ struct TestAPI: Sendable {
         let reader = InboxReader(pool: self.pool)
         // Never started: as if Redis were away.
         let redis = RedisClient(endpoint: RedisEndpoint(host: "127.0.0.1"), eventLoop: MultiThreadedEventLoopGroup.singleton.next(), logger: logger)
+        let planner = NotifyPlanner(recipients: self.recipients)
+        let runner = JobRunner(
+            store: JobStore(pool: self.pool), idempotency: IdempotencyStore(pool: self.pool), writer: self.writer, planner: planner,
+            catalogue: { catalogue }, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
         let api = API(
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
-            planner: NotifyPlanner(recipients: self.recipients), recipients: Recipients(pool: self.pool, reader: self.recipients),
-            audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer),
+            planner: planner, recipients: Recipients(pool: self.pool, reader: self.recipients),
+            audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer), jobs: runner,
             audit: AuditStore(pool: self.pool), catalogue: { catalogue }, logger: logger)
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)

@@ -8,6 +8,7 @@ import requests
 
 from carillon import PATIENCE, bearer, problem
 from servers import World, until
+from test_redis_topologies import ShardedRedis
 
 USER, KEY = 20, 300
 
@@ -169,3 +170,14 @@ def test_limits_can_be_switched_off(world):
         answer = ask(free.apis[0], free.user())
         assert answer.status_code == 200 and "ratelimit" not in answer.headers
         assert "ratelimit" not in free.publish(free.user()).headers
+
+
+def test_the_limit_is_the_clusters_on_shards_too():
+    with World(apis=2, edges=0, settings={"CARILLON_RATE_LIMIT_USER": str(USER)}, redis=ShardedRedis) as world:
+        until(lambda: 60 - time.time() % 60 > 20, "a fresh minute")
+        # On each of the shards.
+        for user in [world.user() for _ in range(12)]:
+            use_up(world.apis[0], user)
+            refusal(ask(world.apis[0], user))
+            until(lambda user=user: ask(world.apis[1], user).status_code == 429, "the other node to refuse")
+        assert world.apis[0].metrics()["carillon_rate_limit_ungoverned_total"] == 0

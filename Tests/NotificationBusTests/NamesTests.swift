@@ -15,8 +15,9 @@ import Testing
     @Test("names of different users, and of the service itself, never meet")
     func distinct() throws {
         let names = RedisNames(prefix: "p")
-        let users = try ["edges", "edge:1", "bcast", "a", "a}:ch{", "A", "é", "e\u{301}"].map { try #require(UserID($0)) }
-        let all = users.flatMap { [names.channel($0), names.counts($0), names.leases($0), names.evictions($0)] } + [names.edges, names.broadcast, names.control(edge: "1")]
+        let users = try ["edges", "edge:1", "bcast", "key:01930000-0000-7000-8000-000000000001", "a", "a}:ch{", "A", "é", "e\u{301}"].map { try #require(UserID($0)) }
+        let all = users.flatMap { [names.channel($0), names.counts($0), names.leases($0), names.evictions($0), names.rate(.user($0), window: 7)] } + [
+            names.rate(.key(NotificationID("01930000-0000-7000-8000-000000000001")!), window: 7), names.edges, names.broadcast, names.control(edge: "1")]
         #expect(Set(all.map { Array($0.utf8) }).count == all.count)
     }
 

@@ -11,7 +11,8 @@ private func create(_ user: String) -> String {
         ARRAY[NULL]::text[], ARRAY[0]::smallint[], ARRAY[0]::smallint[], ARRAY[NULL]::text[], ARRAY[NULL]::text[], ARRAY[NULL]::text[], ARRAY[NULL]::text[],
         ARRAY['"title":"t"'], ARRAY[1], ARRAY[now()], ARRAY[NULL]::timestamptz[], ARRAY[NULL]::timestamptz[], ARRAY[true], ARRAY[NULL]::boolean[],
         ARRAY[NULL]::boolean[], ARRAY[NULL]::boolean[], ARRAY[NULL]::jsonb[], ARRAY[0],
-        '{}'::uuid[], '{}'::text[], '{}'::text[], '{}'::bytea[], '{}'::text[])
+        '{}'::uuid[], '{}'::text[], '{}'::text[], '{}'::bytea[], '{}'::text[],
+        '{}'::integer[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::timestamptz[])
     """
 }
 

@@ -128,7 +128,8 @@ BEGIN
         INSERT INTO idempotency AS c (owner, route, key, digest, answer, at)
         VALUES (p_claim_owners[j], p_claim_routes[j], p_claim_keys[j], p_claim_digests[j], p_claim_answers[j], v_now)
         ON CONFLICT (owner, route, key) DO UPDATE SET digest = EXCLUDED.digest, answer = EXCLUDED.answer, ids = '{}', seqs = '{}', at = EXCLUDED.at
-        WHERE c.at < v_now - interval '24 hours';
+        -- Those of a job's chunks live as long as the job.
+        WHERE c.at < v_now - interval '24 hours' AND c.route <> 'job';
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         v_done[j] := v_rows = 0;
         v_written := v_written OR v_rows > 0;

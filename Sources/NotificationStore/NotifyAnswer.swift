@@ -1,28 +1,30 @@
-import NotificationCore
-import NotificationStore
+public import NotificationCore
 
 /// The answer to `POST /v1/internal/notify`.
-struct NotifyAnswer: Sendable {
-    struct Entry: Sendable {
-        var id: NotificationID
-        var user: UserID
+public struct NotifyAnswer: Sendable {
+    public struct Entry: Sendable {
+        public var id: NotificationID
+        public var user: UserID
         /// Nil: stored without a number, for tracking or until it is due.
-        var seq: Int64?
+        public var seq: Int64?
     }
 
-    var entries: [Entry]
-    var skipped: [NotifyPlan.Skipped]
+    public var entries: [Entry]
+    public var skipped: [NotifyPlan.Skipped]
 
-    init(_ plan: NotifyPlan) {
+    public init(_ plan: NotifyPlan) {
         self.entries = plan.entries.map { Entry(id: $0.id, user: $0.user) }
         self.skipped = plan.skipped
     }
 
     /// An answer as ``encode()`` made it before the numbers were known, and the numbers. Nil when it is none.
-    init?(_ text: String, seqs: [NotificationID: Int64?]) {
-        guard let json = try? JSONParser.parse(Array(text.utf8)), case .array(let list) = json["notifications"],
-            case .array(let skipped) = json["skipped"]
-        else { return nil }
+    public init?(_ text: String, seqs: [NotificationID: Int64?]) {
+        guard let json = try? JSONParser.parse(Array(text.utf8)) else { return nil }
+        self.init(json, seqs: seqs)
+    }
+
+    init?(_ json: JSONValue, seqs: [NotificationID: Int64?]) {
+        guard case .array(let list) = json["notifications"], case .array(let skipped) = json["skipped"] else { return nil }
         self.entries = []
         self.skipped = []
         self.entries.reserveCapacity(list.count)
@@ -38,10 +40,28 @@ struct NotifyAnswer: Sendable {
         }
     }
 
-    func encode() -> [UInt8] {
+    /// The same in the order of the request.
+    public func ordered(by users: [UserID]) -> NotifyAnswer {
+        var places: [UserID: Int] = [:]
+        places.reserveCapacity(users.count)
+        for (place, user) in users.enumerated() { places[user] = place }
+        var answer = self
+        answer.entries.sort { places[$0.user, default: .max] < places[$1.user, default: .max] }
+        answer.skipped.sort { places[$0.user, default: .max] < places[$1.user, default: .max] }
+        return answer
+    }
+
+    public func encode() -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(64 + self.entries.reduce(0) { $0 + 80 + $1.user.value.utf8.count })
-        bytes.append(ascii: "{\"notifications\":[")
+        bytes.append(UInt8(ascii: "{"))
+        self.appendMembers(to: &bytes)
+        bytes.append(UInt8(ascii: "}"))
+        return bytes
+    }
+
+    func appendMembers(to bytes: inout [UInt8]) {
+        bytes.append(ascii: "\"notifications\":[")
         for (index, entry) in self.entries.enumerated() {
             if index > 0 { bytes.append(UInt8(ascii: ",")) }
             bytes.append(ascii: "{\"id\":\"")
@@ -61,7 +81,6 @@ struct NotifyAnswer: Sendable {
             bytes.append(contentsOf: skipped.reason.rawValue.utf8)
             bytes.append(ascii: "\"}")
         }
-        bytes.append(ascii: "]}")
-        return bytes
+        bytes.append(UInt8(ascii: "]"))
     }
 }

@@ -1,0 +1,208 @@
+public import Logging
+public import NotificationCore
+
+/// Carries jobs out, chunk by chunk in byte order of their users, for as long as this node holds them.
+///
+/// A chunk is written with a claim, in the chunk's own transaction, and its place is noted after that: whoever dies in between, the next one
+/// finds the claim and goes on behind the chunk. Nobody is written twice and nobody is left out, however many believe that they hold the job.
+public struct JobRunner: Sendable {
+    /// Users a chunk: its transaction is what others' wait behind.
+    static let chunk = 100
+    /// The route of chunks' claims; their owner is the job.
+    private static let route = "job"
+    /// Rest after a chunk, as a part of the time that it took.
+    private static let rest = 1.0
+    /// The same where a request waits for its answer.
+    private static let shortRest = 0.3
+
+    public let store: JobStore
+    /// This node, for leases; another one with every start.
+    public let owner: NotificationID
+    private let idempotency: IdempotencyStore
+    private let writer: InboxWriter
+    private let planner: NotifyPlanner
+    private let catalogue: @Sendable () -> Catalogue
+    private let logger: Logger
+
+    public init(
+        store: JobStore, idempotency: IdempotencyStore, writer: InboxWriter, planner: NotifyPlanner, catalogue: @escaping @Sendable () -> Catalogue,
+        logger: Logger
+    ) {
+        self.store = store
+        self.owner = NotificationID.make()
+        self.idempotency = idempotency
+        self.writer = writer
+        self.planner = planner
+        self.catalogue = catalogue
+        self.logger = logger
+    }
+
+    /// A job that is under way here.
+    struct Run: Sendable {
+        var job: Job
+        var request: NotifyRequest
+        var position: String
+        /// The users that come next.
+        var users: [UserID]
+        /// So many are written one by one, since one of their chunk was refused.
+        var alone = 0
+    }
+
+    /// Jobs up to this size are one chunk.
+    public static let small: ClosedRange<Int32> = 0...Int32(chunk)
+    public static let large: ClosedRange<Int32> = Int32(chunk) + 1...Int32.max
+
+    /// Carries out small jobs, many at a time, until there are none. Answers how many there were.
+    public func carryOutSmall(atMost count: Int) async throws(StoreError) -> Int {
+        let held = try await self.store.take(count, ofUsers: Self.small, owner: self.owner)
+        await withTaskGroup(of: Void.self) { group in
+            for job in held { group.addTask { await self.carryOut(job, bulk: false) } }
+        }
+        return held.count
+    }
+
+    /// Carries out large jobs, their chunks by turns, until there are none.
+    public func carryOutLarge(atMost count: Int) async throws(StoreError) {
+        var runs: [Run] = []
+        repeat {
+            for held in try await self.store.take(count - runs.count, ofUsers: Self.large, owner: self.owner) {
+                if let run = try await self.begin(held) { runs.append(run) }
+            }
+            var going: [Run] = []
+            for run in runs {
+                if Task.isCancelled { break }
+                if let next = await self.step(run, bulk: true, rest: Self.rest) { going.append(next) }
+            }
+            runs = going
+        } while !runs.isEmpty && !Task.isCancelled
+    }
+
+    /// One job to its end, or until it is somebody else's.
+    private func carryOut(_ held: HeldJob, bulk: Bool) async {
+        do throws(StoreError) {
+            var run = try await self.begin(held)
+            while let current = run, !Task.isCancelled { run = await self.step(current, bulk: bulk, rest: bulk ? Self.shortRest : 0) }
+        } catch {
+            self.tell(error, held.job.id)
+        }
+    }
+
+    /// Carries out a job whose request waits for it. Returns when it is done, by whomever.
+    ///
+    /// - Throws: `inDoubt` when the database was away for too long: it will be done all the same.
+    public func finish(_ job: Job) async throws(StoreError) -> JobStatus {
+        var since = ContinuousClock.now
+        var last: JobStatus?
+        while true {
+            do throws(StoreError) {
+                if let held = try await self.store.take(job.id, owner: self.owner) { await self.carryOut(held, bulk: true) }
+                let status = try await self.store.status(job.id)
+                if let status, status.state == .done || status.state == .failed { return status }
+                if status != last { since = .now }
+                last = status
+            } catch {
+                self.tell(error, job.id)
+            }
+            if Task.isCancelled || ContinuousClock.now - since > Self.patience {
+                throw StoreError(code: .inDoubt, message: "the job is written down, and is carried out later")
+            }
+            do { try await Task.sleep(for: .milliseconds(100)) } catch {
+                throw StoreError(code: .inDoubt, message: "the job is written down, and is carried out by another node")
+            }
+        }
+    }
+
+    /// How long a job that nobody moves on is waited for.
+    private static let patience: Duration = .seconds(15)
+
+    /// Nil: it has no users left, or this node does not understand it.
+    private func begin(_ held: HeldJob) async throws(StoreError) -> Run? {
+        let request: NotifyRequest
+        do {
+            let json = try JSONParser.parse(Array(held.job.body.utf8))
+            request = try NotifyRequest(json: json, kind: .apart, catalogue: self.catalogue(), now: held.job.createdAt)
+        } catch {
+            self.logger.error("job not understood", metadata: ["job": "\(held.job.id)", "error": "\(error)"])
+            try await self.store.postpone(held.job.id, owner: self.owner)
+            return nil
+        }
+        let step = JobStore.Step(from: held.position, to: held.position)
+        guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: Self.chunk), !users.isEmpty else { return nil }
+        return Run(job: held.job, request: request, position: held.position, users: users)
+    }
+
+    /// One chunk. Nil when the job is done, or not this node's any more.
+    private func step(_ run: Run, bulk: Bool, rest: Double) async -> Run? {
+        let start = ContinuousClock.now
+        do throws(StoreError) {
+            guard let next = try await self.writeChunk(run, bulk: bulk) else { return nil }
+            if rest > 0 {
+                // Others have had to wait behind it.
+                do { try await Task.sleep(for: (ContinuousClock.now - start) * rest) } catch { return nil }
+            }
+            return next
+        } catch {
+            // Its lease ends by itself.
+            self.tell(error, run.job.id)
+            return nil
+        }
+    }
+
+    private func writeChunk(_ run: Run, bulk: Bool) async throws(StoreError) -> Run? {
+        guard let first = run.users.first, let last = run.users.last else { return nil }
+        let plan = try await self.plan(run.request, run.users, now: run.job.createdAt)
+        var chunk = JobChunk(last: last, plan: plan, isTold: run.job.isTold)
+        var step = JobStore.Step(from: run.position, to: last.value)
+        var alone = max(0, run.alone - 1)
+        do throws(StoreError) {
+            if plan.commands.isEmpty {
+                step.unwritten = (first.value, chunk)
+            } else {
+                let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: first.value, digest: [], answer: chunk.encode())
+                let outcomes = try await self.writer.write(plan.commands, claim: claim, bulk: bulk)
+                if outcomes.contains(where: { $0.status == .claimed }) { chunk = try await self.written(claim) }
+            }
+            (step.to, step.done, step.skipped) = (chunk.last, chunk.done, chunk.skipped)
+        } catch where error.code == .refused {
+            self.logger.error("users of a job refused", metadata: ["job": "\(run.job.id)", "users": "\(run.users.count)", "error": "\(error)"])
+            if run.users.count > 1 {
+                // One of them is the cause: one by one, so that only that one is left out.
+                step.to = run.position
+                alone = run.users.count
+            } else {
+                step.failed = 1
+            }
+        }
+        let limit = alone > 0 ? 1 : Self.chunk
+        guard let users = try await self.store.advance(run.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
+        return Run(job: run.job, request: run.request, position: step.to, users: users, alone: alone)
+    }
+
+    /// What whoever wrote this chunk before made of it.
+    private func written(_ claim: IdempotencyClaim) async throws(StoreError) -> JobChunk {
+        guard let found = try await self.idempotency.find(claim, isJob: true), let chunk = JobChunk(found.answer, seqs: found.seqs) else {
+            throw StoreError(code: .failed, message: "the claim of a chunk is not understood")
+        }
+        return chunk
+    }
+
+    private func plan(_ request: NotifyRequest, _ users: [UserID], now: Timestamp) async throws(StoreError) -> NotifyPlan {
+        let result: Result<NotifyPlan, StoreError> = await withCheckedContinuation { continuation in
+            self.planner.plan(request, users: users, now: now) { continuation.resume(returning: $0) }
+        }
+        return try result.get()
+    }
+
+    private func tell(_ error: StoreError, _ job: NotificationID) {
+        self.logger.warning("job interrupted, carried on later", metadata: ["job": "\(job)", "error": "\(error)"])
+    }
+
+    /// Others may carry on what this node has begun.
+    public func release() async {
+        do throws(StoreError) {
+            try await self.store.release(owner: self.owner)
+        } catch {
+            self.logger.debug("leases left to end by themselves", metadata: ["error": "\(error)"])
+        }
+    }
+}

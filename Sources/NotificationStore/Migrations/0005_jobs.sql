@@ -1,0 +1,106 @@
+-- Notifications for many users: written down first, then carried out in chunks by the node that holds the job's lease.
+
+CREATE TABLE jobs (
+    id          uuid PRIMARY KEY,
+    body        text NOT NULL,                        -- the request as it came, without its users
+    told        boolean NOT NULL,                     -- what becomes of each user is kept for the request's answer
+    state       text NOT NULL CHECK (state IN ('loading', 'queued', 'running', 'done', 'failed')),
+    created_at  timestamptz NOT NULL,
+    total       integer NOT NULL DEFAULT 0,
+    done        integer NOT NULL DEFAULT 0,
+    skipped     integer NOT NULL DEFAULT 0,
+    failed      integer NOT NULL DEFAULT 0,
+    position    text COLLATE "C" NOT NULL DEFAULT '', -- the last user that was dealt with, in byte order
+    lease_owner uuid,
+    lease_until timestamptz,                          -- of a job that is being loaded: until it counts as left behind
+    ended_at    timestamptz
+) WITH (fillfactor = 50);
+CREATE INDEX jobs_open ON jobs (created_at) WHERE ended_at IS NULL;
+CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE job_users (
+    job_id  uuid NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (job_id, user_id)
+);
+
+-- Makes the claim of a request with an Idempotency-Key; false when it was made before, at most a day ago.
+CREATE FUNCTION claim_request(p_owner uuid, p_route text, p_key text, p_digest bytea, p_answer text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_key IS NULL THEN RETURN true; END IF;
+    INSERT INTO idempotency AS c (owner, route, key, digest, answer, at) VALUES (p_owner, p_route, p_key, p_digest, p_answer, clock_timestamp())
+    ON CONFLICT (owner, route, key) DO UPDATE SET digest = EXCLUDED.digest, answer = EXCLUDED.answer, ids = '{}', seqs = '{}', at = EXCLUDED.at
+    WHERE c.at < clock_timestamp() - interval '24 hours';
+    RETURN FOUND;
+END $$;
+
+-- A whole job at once. With an owner it is that one's to carry out. Answers the number of users; null when its claim was made before. The
+-- same job again, by a caller who did not hear of the first time, changes nothing.
+CREATE FUNCTION add_job(
+    p_job uuid, p_body text, p_told boolean, p_created timestamptz, p_users text[], p_owner uuid, p_lease interval,
+    p_claim_owner uuid, p_claim_route text, p_claim_key text, p_claim_digest bytea, p_claim_answer text
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_total integer;
+BEGIN
+    SELECT total INTO v_total FROM jobs WHERE id = p_job;
+    IF FOUND THEN RETURN v_total; END IF;
+    IF NOT claim_request(p_claim_owner, p_claim_route, p_claim_key, p_claim_digest, p_claim_answer) THEN RETURN NULL; END IF;
+    INSERT INTO job_users SELECT DISTINCT p_job, u COLLATE "C" AS u FROM unnest(p_users) AS t(u) ORDER BY u;
+    GET DIAGNOSTICS v_total = ROW_COUNT;
+    INSERT INTO jobs (id, body, told, state, created_at, total, lease_owner, lease_until)
+    VALUES (p_job, p_body, p_told, CASE WHEN p_owner IS NULL THEN 'queued' ELSE 'running' END, p_created, v_total, p_owner, clock_timestamp() + p_lease);
+    RETURN v_total;
+END $$;
+
+-- Some more users of a job whose request is still coming in. False when it was given up.
+CREATE FUNCTION load_job(p_job uuid, p_users text[], p_lease interval) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_rows integer;
+BEGIN
+    PERFORM FROM jobs WHERE id = p_job AND state = 'loading' FOR UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
+    INSERT INTO job_users SELECT p_job, u COLLATE "C" AS u FROM unnest(p_users) AS t(u) ORDER BY u ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    UPDATE jobs SET total = total + v_rows, lease_until = clock_timestamp() + p_lease WHERE id = p_job;
+    RETURN true;
+END $$;
+
+-- All of it has come: from here on it is carried out, whatever dies. Answers the number of users; null when its claim was made before, -1
+-- when it was given up.
+CREATE FUNCTION queue_job(
+    p_job uuid, p_claim_owner uuid, p_claim_route text, p_claim_key text, p_claim_digest bytea, p_claim_answer text
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    j jobs%ROWTYPE;
+BEGIN
+    SELECT * INTO j FROM jobs WHERE id = p_job FOR UPDATE;
+    IF NOT FOUND THEN RETURN -1; END IF;
+    IF j.state <> 'loading' THEN RETURN j.total; END IF;
+    IF NOT claim_request(p_claim_owner, p_claim_route, p_claim_key, p_claim_digest, p_claim_answer) THEN RETURN NULL; END IF;
+    UPDATE jobs SET state = 'queued', lease_until = NULL WHERE id = p_job;
+    RETURN j.total;
+END $$;
+
+-- Notes that everybody from p_from (exclusive) to p_to was dealt with, keeps the lease, and answers the next users. Not held: the lease, or
+-- that very step, is somebody else's by now. Without further users the job is done.
+CREATE FUNCTION advance_job(
+    p_job uuid, p_owner uuid, p_lease interval, p_from text, p_to text, p_done integer, p_skipped integer, p_failed integer,
+    p_key text, p_answer text, p_limit integer, OUT held boolean, OUT users text[]
+) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE jobs SET position = p_to, done = done + p_done, skipped = skipped + p_skipped, failed = failed + p_failed,
+                    lease_until = clock_timestamp() + p_lease
+    WHERE id = p_job AND lease_owner = p_owner AND position = p_from AND ended_at IS NULL;
+    held := FOUND;
+    users := '{}';
+    IF NOT held THEN RETURN; END IF;
+    IF p_answer IS NOT NULL THEN
+        INSERT INTO idempotency (owner, route, key, digest, answer, at) VALUES (p_job, 'job', p_key, '', p_answer, clock_timestamp())
+        ON CONFLICT DO NOTHING;
+    END IF;
+    users := ARRAY(SELECT user_id FROM job_users WHERE job_id = p_job AND user_id > p_to ORDER BY user_id LIMIT p_limit);
+    IF users = '{}' THEN
+        UPDATE jobs SET state = 'done', ended_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL WHERE id = p_job;
+    END IF;
+END $$;

@@ -1,1 +1,0 @@
--- Holds the number for a migration that is on its way.
