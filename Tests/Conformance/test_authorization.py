@@ -110,6 +110,8 @@ ROUTES = [
     of_application("POST", "/v1/notifications/sse", "direct", body=MESSAGE),
     of_application("POST", "/v1/internal/notify", "notify", 201, body=MESSAGE),
     of_application("GET", "/v1/internal/users/{id}/count", "notify"),
+    of_application("POST", "/v1/notifications/trigger", "notify", 202, body=MESSAGE),
+    of_application("GET", "/v1/jobs/{id}", "notify", 404),
     of_application("PATCH", "/v1/internal/notifications", "notify", 404, body={"id": UNKNOWN, "title": "New"}),
     of_application("DELETE", "/v1/internal/notifications", "notify", 404, query={"id": UNKNOWN}),
     of_application("PUT", "/v1/contacts/{user_id}", "contacts", body={}),

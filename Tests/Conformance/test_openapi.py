@@ -167,7 +167,7 @@ def described():
 
 
 # What only notifications, types and users that exist can be right for.
-PUBLISHING = {"notify", "sendDirectEvent", "demoNotify"}
+PUBLISHING = {"notify", "trigger", "sendDirectEvent", "demoNotify"}
 # Their ids and keys are those of streams, API keys, records and contacts that there are.
 NEVER_RIGHT = {"renewStream", "revokeAPIKey", "correctNotifications", "takeBackNotifications", "getContact", "deleteContact", "getJob"}
 
