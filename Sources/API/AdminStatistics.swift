@@ -52,6 +52,15 @@ struct AdminStatistics: Sendable {
         var members: [(name: String, value: JSONValue)] = ["created", "read", "deleted", "expired", "replaced"].map {
             ($0, .number(String(row($0)?.count ?? 0)))
         }
+        let channels = rows.reduce(into: [(name: String, value: JSONValue)]()) { channels, row in
+            let state = (row.values[1], JSONValue.number(String(row.count)))
+            if case .object(let states)? = channels.last?.value, channels.last?.name == row.values[0] {
+                channels[channels.count - 1].value = .object(states + [state])
+            } else {
+                channels.append((row.values[0], .object([state])))
+            }
+        }
+        members.append(("by_channel", .object(channels)))
         members.append(("read_rate", created == 0 ? .null : Self.number(Double(read) / Double(created))))
         members.append(("read_latency", row("read").flatMap { $0.latency.timed > 0 ? Self.json($0.latency) : nil } ?? .null))
         return .object(members)

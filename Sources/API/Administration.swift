@@ -9,20 +9,22 @@ public struct Administration: Sendable {
     private let connections: AdminConnections
     private let statistics: AdminStatistics
     private let users: AdminUsers
+    private let deliveries: AdminDeliveries
 
     public init(
-        keys: APIKeyStore, connections: Connections, totals: TotalsStore, queues: QueueDepths, erasure: UserErasure, export: UserExport,
-        credentials: Credentials
+        keys: APIKeyStore, connections: Connections, totals: TotalsStore, queues: QueueDepths, deliveries: DeliverySearch, erasure: UserErasure,
+        export: UserExport, credentials: Credentials
     ) {
         self.keys = AdminKeys(keys: keys, credentials: credentials)
         self.connections = AdminConnections(connections: connections, credentials: credentials)
         self.statistics = AdminStatistics(totals: totals, queues: queues, credentials: credentials)
         self.users = AdminUsers(erasure: erasure, export: export, credentials: credentials)
+        self.deliveries = AdminDeliveries(search: deliveries, credentials: credentials)
     }
 
     /// The router must hold ``ProblemMiddleware`` already.
     public func addRoutes(to router: Router<CarillonRequestContext>) {
-        let (keys, connections, statistics, users) = (self.keys, self.connections, self.statistics, self.users)
+        let (keys, connections, statistics, users, deliveries) = (self.keys, self.connections, self.statistics, self.users, self.deliveries)
         router.get("/v1/admin/apikeys") { _, context in try await keys.list(context).hummingbird }
         router.post("/v1/admin/apikeys") { _, context in try await keys.create(context).hummingbird }
         router.delete("/v1/admin/apikeys/:id") { _, context in try await keys.revoke(context).hummingbird }
@@ -30,6 +32,7 @@ public struct Administration: Sendable {
         router.post("/v1/admin/users/:id/disconnect") { _, context in try await connections.disconnect(context).hummingbird }
         router.get("/v1/admin/stats") { _, context in try await statistics.totals(context).hummingbird }
         router.get("/v1/admin/queues") { _, context in try await statistics.depths(context).hummingbird }
+        router.get("/v1/admin/deliveries") { _, context in try await deliveries.list(context).hummingbird }
         router.post("/v1/admin/users/:id/export") { _, context in try await users.export(context) }
         router.delete("/v1/admin/users/:id") { _, context in try await users.erase(context).hummingbird }
     }

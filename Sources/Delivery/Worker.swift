@@ -37,6 +37,7 @@ public struct Worker: Sendable {
     /// Until cancelled.
     public func run() async {
         var second = 0
+        var nextDeliveries = ContinuousClock.now
         while !Task.isCancelled {
             await self.attempt("scheduled and expired notifications") {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
@@ -44,6 +45,12 @@ public struct Worker: Sendable {
             }
             if second % 5 == 2 {
                 await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
+            }
+            if ContinuousClock.now >= nextDeliveries {
+                let began = ContinuousClock.now
+                await self.attempt("totals of deliveries") { try await self.totals.countDeliveries() }
+                // However many there are, it takes no more than a fiftieth of the time.
+                nextDeliveries = .now + max(.seconds(10), (.now - began) * 50)
             }
             if second % 60 == 5 {
                 await self.attempt("commits to forget") { _ = try await self.housekeeping.forgetCommits() }

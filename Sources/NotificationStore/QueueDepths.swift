@@ -39,6 +39,15 @@ public struct QueueDepths: Sendable {
                 SELECT 'expiry'::text, 'due'::text, count(*), EXTRACT(EPOCH FROM now() - min(at))::float8
                 FROM (SELECT expires_at AS at FROM notifications WHERE expires_at <= now() ORDER BY expires_at LIMIT \(bound)) q
                 """),
+        // Index: jobs_open. One that is still being written down is nobody's yet.
+        Queue(
+            table: "jobs",
+            sql: """
+                SELECT 'jobs'::text, s.state, count(q.at), EXTRACT(EPOCH FROM now() - min(q.at))::float8
+                FROM unnest(ARRAY['queued', 'running']) AS s(state)
+                LEFT JOIN (SELECT state, created_at AS at FROM jobs WHERE ended_at IS NULL ORDER BY created_at LIMIT \(bound)) q USING (state)
+                GROUP BY s.state ORDER BY s.state
+                """),
         // What the totals are behind by.
         Queue(table: "totals_progress", sql: "SELECT 'totals'::text, 'due'::text, 0::bigint, EXTRACT(EPOCH FROM clock_timestamp() - until)::float8 FROM totals_progress"),
     ]

@@ -60,6 +60,13 @@ public struct TotalsStore: Sendable {
     private static let count = PostgresStatement("SELECT counted, more FROM count_totals()")
     private static let progress = PostgresStatement("SELECT until FROM totals_progress")
 
+    private static let deliveries = PostgresStatement("SELECT count_deliveries()")
+
+    /// Counts the last days' deliveries by the state that they have now. It costs what there are of them.
+    public func countDeliveries() async throws(StoreError) {
+        try await InboxReader.run { () async throws(PostgresError) in _ = try await self.pool.execute(Self.deliveries) }
+    }
+
     /// Counts what was committed since the last call. True when there is more to count than one call takes.
     public func advance() async throws(StoreError) -> Bool {
         try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.count).first?.bool(1) ?? false }

@@ -37,6 +37,7 @@ public struct UserErasure: Sendable {
         // Index: preferences_pkey, contacts_pkey.
         Table(name: "preferences"),
         Table(name: "contacts"),
+        // Index: deliveries_pkey.
     ]
 
     /// Rows of a table that go in one transaction.

@@ -40,10 +40,24 @@ public struct UserExport: Sendable {
         // A few rows a user. Index: preferences_pkey, contacts_pkey.
         Source(
             table: "preferences",
-            sql: "SELECT 'all', (jsonb_build_object('kind', 'preferences') || to_jsonb(t))::text FROM preferences t WHERE user_id = $1 AND $2::text IS NULL"),
+            sql: """
+                SELECT 'all', jsonb_build_object('kind', 'preferences', 'customer_id', NULLIF(customer_id, ''), 'preferences', body::jsonb,
+                                                 'updated_at', updated_at)::text
+                FROM preferences WHERE user_id = $1 AND $2::text IS NULL
+                """),
         Source(
             table: "contacts",
             sql: "SELECT 'all', (jsonb_build_object('kind', 'contact') || to_jsonb(t))::text FROM contacts t WHERE user_id = $1 AND $2::text IS NULL"),
+        // Index: deliveries_pkey.
+        Source(
+            table: "deliveries",
+            sql: """
+                SELECT jsonb_build_array(notification_id, channel, endpoint)::text,
+                       (jsonb_build_object('kind', 'delivery') || (to_jsonb(d) - 'user_id'))::text
+                FROM deliveries d WHERE user_id = $1
+                  AND ($2::text IS NULL OR (notification_id, channel, endpoint) > (($2::jsonb ->> 0)::uuid, $2::jsonb ->> 1, $2::jsonb ->> 2))
+                ORDER BY notification_id, channel, endpoint LIMIT \(rows)
+                """),
     ]
 
     // Index: notifications_pkey. Also those that have no number.

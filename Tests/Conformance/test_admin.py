@@ -45,7 +45,7 @@ def routes(user="somebody"):
     return [
         ("GET", "/apikeys", None), ("POST", "/apikeys", {"name": "x", "scopes": ["notify"]}), ("DELETE", f"/apikeys/{uuid.uuid4()}", None),
         ("GET", "/connections", None), ("GET", f"/connections?user_id={user}", None), ("POST", f"/users/{user}/disconnect", None),
-        ("GET", "/stats", None), ("GET", "/queues", None), ("POST", f"/users/{user}/export", None), ("DELETE", f"/users/{user}", None),
+        ("GET", "/stats", None), ("GET", "/queues", None), ("GET", "/deliveries", None), ("POST", f"/users/{user}/export", None), ("DELETE", f"/users/{user}", None),
     ]  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_an_administrator_of_some_customers_sees_only_theirs(cluster, user):
             cluster.notify(user, customer_id=customer)
     narrow = Admin(cluster, bearer(cluster.token(user.name, "--role", "admin", "--customer", first)))
     for method, path, body in routes(user.name):
-        if path != "/stats":
+        if path not in ("/stats", "/deliveries"):
             problem(narrow.request(method, path, json=body), 403, "forbidden")
 
     def counted():
@@ -114,7 +114,8 @@ def test_an_administrator_of_some_customers_sees_only_theirs(cluster, user):
     assert narrow.get("/stats", customer_id=first)["summary"]["created"] == 3
     groups = narrow.get("/stats", group_by="customer_id")["data"]
     assert groups == [{"customer_id": first, "count": 3}]
-    problem(narrow.request("GET", "/stats", params={"customer_id": second}), 403, "forbidden")
+    for path in ("/stats", "/deliveries"):
+        problem(narrow.request("GET", path, params={"customer_id": second}), 403, "forbidden")
     assert Admin(cluster, cluster.application).get("/stats", customer_id=second)["summary"]["created"] == 2
 
 
@@ -183,7 +184,8 @@ def test_bad_ids_queries_and_bodies_are_told_so(admin):
         ("GET", "/stats?since=yesterday"), ("GET", "/stats?until=2026-13-01"), ("GET", "/stats?since=2026-01-01&until=2027-01-03"),
         ("GET", "/stats?since=2026-01-02&until=2026-01-02"), ("GET", "/stats?group_by="), ("GET", "/stats?group_by=day,day"),
         ("GET", "/stats?group_by=user"), ("GET", "/stats?type="), ("POST", f"/users/{long}/disconnect"), ("POST", f"/users/{long}/export"),
-        ("DELETE", f"/users/{long}"),
+        ("DELETE", f"/users/{long}"), ("GET", "/deliveries?state=lost"), ("GET", "/deliveries?channel=pigeon"), ("GET", "/deliveries?after=x"),
+        ("GET", "/deliveries?since=2026-01-01T00:00:00Z&until=2026-06-01T00:00:00Z"), ("GET", "/deliveries?since=monday"),
     ):  # fmt: skip
         problem(admin.request(method, path), 422, "invalid_body")
 
@@ -235,6 +237,12 @@ def test_queues_say_how_much_waits(cluster, admin, user):
     assert scheduled() == before + 1
     names = {(row["queue"], row["state"]) for row in admin.get("/queues")["data"]}
     assert {("scheduled", "due"), ("expiry", "due"), ("totals", "due")} <= names
+
+
+def test_deliveries_are_listed(admin, user):
+    for parameters in ({}, {"user_id": user.name}, {"user_id": user.name, "state": "failed", "since": "2020-01-01T00:00:00Z"}, {"channel": "email", "limit": 3}):
+        answer = admin.get("/deliveries", **parameters)
+        assert isinstance(answer["data"], list) and answer["page"]["limit"] == parameters.get("limit", 50)
 
 
 # --- A user's data -------------------------------------------------------------------------------------------------------

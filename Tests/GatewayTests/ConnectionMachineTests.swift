@@ -27,6 +27,10 @@ struct ConnectionMachineTests {
         case .sendContinue: "continue"
         case .answer(let request): "answer \(request.body.readableBytes)"
         case .takeOver: "take over"
+        case .begin(_, _, let sendContinue): sendContinue ? "begin, continue" : "begin"
+        case .pass(let part): "pass \(part.readableBytes)"
+        case .passEnd: "pass end"
+        case .breakOff(let problem): "break off \(problem.status.code)"
         case .refuse(let problem, _): "refuse \(problem.status.code)"
         case .linger: "linger"
         case .close: "close"
@@ -97,6 +101,85 @@ struct ConnectionMachineTests {
             #expect(machine.closesAfterAnswer)
             #expect(self.name(machine.answered(now: self.start)) == "linger")
         }
+    }
+
+    private func passing(_ headers: HTTPHeaders = ["host": "x"]) -> IncomingRequest {
+        var request = self.request(headers)
+        request.target = .body(Swallow())
+        return request
+    }
+
+    @Test("a body that is taken as it comes goes on part by part; the connection is good for another request")
+    func passes() {
+        var machine = self.machine()
+        #expect(self.name(machine.head(self.passing(), now: self.start)) == "begin")
+        #expect(self.name(machine.body(ByteBuffer(string: "1234"), now: self.start)) == "pass 4")
+        #expect(self.name(machine.body(ByteBuffer(string: "567890"), now: self.start)) == "pass 6")
+        #expect(self.name(machine.end()) == "pass end")
+        machine.answering()
+        #expect(!machine.closesAfterAnswer)
+        #expect(self.name(machine.answered(now: self.start)) == "none")
+        #expect(self.name(machine.head(self.passing(["host": "x", "expect": "100-continue"]), now: self.start)) == "begin, continue")
+        #expect(self.name(machine.end()) == "pass end")
+    }
+
+    @Test("past its bound the route is told, and what still comes is dropped")
+    func passesTooMuch() {
+        var machine = self.machine()
+        _ = machine.head(self.passing(), now: self.start)
+        #expect(self.name(machine.body(ByteBuffer(string: "1234567890"), now: self.start)) == "pass 10")
+        #expect(self.name(machine.body(ByteBuffer(string: "1"), now: self.start)) == "break off 413")
+        #expect(self.name(machine.body(ByteBuffer(string: "1"), now: self.start)) == "none")
+        #expect(self.name(machine.end()) == "none")
+        machine.answering()
+        #expect(self.name(machine.answered(now: self.start)) == "linger")
+        var declared = self.machine()
+        #expect(self.name(declared.head(self.passing(["host": "x", "content-length": "11"]), now: self.start)) == "refuse 413")
+    }
+
+    @Test("a body that is taken as it comes may take long, but not stand still, unless it is the route that is behind")
+    func passesSlowly() {
+        var machine = self.machine()
+        _ = machine.head(self.passing(), now: self.start)
+        _ = machine.body(ByteBuffer(string: "1"), now: self.start + .seconds(29))
+        #expect(self.name(machine.tick(now: self.start + .seconds(58))) == "none")
+        machine.pause()
+        #expect(self.name(machine.body(ByteBuffer(string: "2"), now: self.start + .seconds(58))) == "pass 1")
+        #expect(self.name(machine.tick(now: self.start + .hours(1))) == "none")
+        machine.resume(now: self.start + .hours(1))
+        #expect(self.name(machine.tick(now: self.start + .hours(1) + .seconds(29))) == "none")
+        #expect(self.name(machine.tick(now: self.start + .hours(1) + .seconds(30))) == "break off 408")
+        #expect(self.name(machine.tick(now: self.start + .hours(2))) == "none")
+    }
+
+    @Test("an answer before the body's end is the connection's last")
+    func answersEarly() {
+        var machine = self.machine()
+        _ = machine.head(self.passing(), now: self.start)
+        machine.answering()
+        #expect(machine.closesAfterAnswer)
+        #expect(self.name(machine.answered(now: self.start)) == "linger")
+        #expect(self.name(machine.body(ByteBuffer(string: "1"), now: self.start)) == "none")
+        #expect(self.name(machine.end()) == "none")
+    }
+
+    @Test("what is no body any more breaks it off; a drain lets it end, and is the last")
+    func passesGarbage() {
+        var machine = self.machine()
+        _ = machine.head(self.passing(), now: self.start)
+        #expect(self.name(machine.malformed(.malformed(""))) == "break off 400")
+        #expect(self.name(machine.malformed(.malformed(""))) == "close")
+        var draining = self.machine()
+        _ = draining.head(self.passing(), now: self.start)
+        #expect(self.name(draining.drain()) == "none")
+        #expect(self.name(draining.end()) == "pass end")
+        draining.answering()
+        #expect(draining.closesAfterAnswer)
+        var gone = self.machine()
+        _ = gone.head(self.passing(), now: self.start)
+        gone.inactive()
+        gone.answering()
+        #expect(gone.isClosed)
     }
 
     @Test("an answer that comes after the connection's end does nothing")

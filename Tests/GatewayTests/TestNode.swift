@@ -86,6 +86,7 @@ struct TestNode: Sendable {
         var configuration = GatewayConfiguration(host: "127.0.0.1", port: 0, nodeName: "test")
         configuration.bodyLimit = 1000
         configuration.publishBodyLimit = 4000
+        configuration.passedBodyLimit = 20_000_000
         change(&configuration)
         let router = GatewayRoutes.makeRouter()
         router.get("/v1/things/:id") { _, context in "thing \(context.pathParameter("id") ?? "") \(context.request.query["q"] ?? "-");" }
@@ -110,6 +111,9 @@ struct TestNode: Sendable {
         routes.add(.POST, "/v1/publish", EchoRoute(), publishes: true)
         routes.add(.GET, "/v1/failing", FailingRoute())
         routes.add(.GET, "/v1/gated", self.gate)
+        routes.add(.POST, "/v1/lines", EchoRoute())
+        routes.add(body: "/v1/lines", contentType: "application/x-ndjson", Swallow())
+        routes.add(body: "/v1/refuses", contentType: "application/x-ndjson", Refuse())
         routes.add(stream: "/v1/notifications/sse", PlainStream())
         self.server = GatewayServer(
             configuration: configuration, routes: routes, group: MultiThreadedEventLoopGroup.singleton,

@@ -49,7 +49,8 @@ BEGIN
     INSERT INTO job_users SELECT DISTINCT p_job, u COLLATE "C" AS u FROM unnest(p_users) AS t(u) ORDER BY u;
     GET DIAGNOSTICS v_total = ROW_COUNT;
     INSERT INTO jobs (id, body, told, state, created_at, total, lease_owner, lease_until)
-    VALUES (p_job, p_body, p_told, CASE WHEN p_owner IS NULL THEN 'queued' ELSE 'running' END, p_created, v_total, p_owner, clock_timestamp() + p_lease);
+    VALUES (p_job, p_body, p_told, CASE WHEN p_owner IS NULL THEN 'queued' ELSE 'running' END, p_created, v_total, p_owner,
+            CASE WHEN p_owner IS NOT NULL THEN clock_timestamp() + p_lease END);
     RETURN v_total;
 END $$;
 

@@ -1,7 +1,8 @@
 -- What administrators ask for: totals, and what retention and erasure need to find their rows.
 
 -- Sums by day (UTC), customer, channel, type, event and state ('' stands for none). A worker adds to them from the change log, some seconds after the
--- fact: they are no part of any transaction that somebody waits for.
+-- fact: they are no part of any transaction that somebody waits for. Of the channel in_app they count what happened on a day; of the others how many of
+-- the day's deliveries are in a state now.
 CREATE TABLE totals (
     day           date   NOT NULL,
     customer_id   text COLLATE "C" NOT NULL,
@@ -116,4 +117,24 @@ BEGIN
     )
     SELECT count(*) INTO counted FROM added;
     UPDATE totals_progress SET until = v_until;
+END $$;
+
+-- The deliveries of today and the three days before, by the state that they have now: what is older is over, or nearly so. Index: deliveries_age.
+CREATE FUNCTION count_deliveries() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_day date := (now() AT TIME ZONE 'UTC')::date - 3;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('carillon.count_deliveries')) THEN RETURN; END IF;
+    WITH fresh AS MATERIALIZED (
+        SELECT (created_at AT TIME ZONE 'UTC')::date AS day, COALESCE(customer_id, '') AS customer_id, channel, type, COALESCE(event, '') AS event, state,
+               count(*) AS count
+        FROM deliveries WHERE created_at >= v_day::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2, 3, 4, 5, 6
+    ), gone AS (
+        DELETE FROM totals t WHERE day >= v_day AND channel <> 'in_app'
+            AND NOT EXISTS (SELECT FROM fresh f WHERE (f.day, f.customer_id, f.channel, f.type, f.event, f.state)
+                                                    = (t.day, t.customer_id, t.channel, t.type, t.event, t.state))
+    )
+    INSERT INTO totals AS t (day, customer_id, channel, type, event, state, count, timed, seconds, within_minute, within_hour, within_day)
+    SELECT day, customer_id, channel, type, event, state, count, 0, 0, 0, 0, 0 FROM fresh
+    ON CONFLICT (day, customer_id, channel, type, event, state) DO UPDATE SET count = EXCLUDED.count WHERE t.count <> EXCLUDED.count;
 END $$;
