@@ -123,9 +123,8 @@ ROUTES = [
     of_administrator("GET", "/v1/admin/audit"),
     of_administrator("GET", "/v1/admin/connections"),
     of_administrator("GET", "/v1/admin/queues"),
-    of_administrator("GET", "/v1/admin/stats", narrows=True),
-    of_administrator("GET", "/v1/admin/stats", narrows=True, query={"customer_id": MINE}),
-    of_administrator("GET", "/v1/admin/stats", narrows=True, query={"customer_id": NOT_MINE}),
+    *[of_administrator("GET", f"/v1/admin/{name}", narrows=True, query=query)
+      for name in ("stats", "deliveries") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
     of_administrator("POST", "/v1/admin/users/{id}/disconnect"),
     of_administrator("POST", "/v1/admin/users/{id}/export"),
     of_administrator("DELETE", "/v1/admin/users/{id}", 204),
