@@ -28,6 +28,7 @@ let package = Package(
     products: [
         .executable(name: "carillon", targets: ["carillon"]),
         .executable(name: "carillon-loadtest", targets: ["carillon-loadtest"]),
+        .library(name: "CarillonClient", targets: ["CarillonClient"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.90.0"),
@@ -114,6 +115,13 @@ let package = Package(
 
         .target(name: "WebClient", resources: [.copy("Resources")], swiftSettings: settings),
 
+        // For applications; it shares no code with the server.
+        .target(
+            name: "CarillonClient",
+            dependencies: [nio, nioPosix, nioHTTP1, .product(name: "AsyncHTTPClient", package: "async-http-client")],
+            swiftSettings: settings
+        ),
+
         // Programs.
         .executableTarget(
             name: "carillon",
@@ -151,9 +159,14 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(
+            name: "CarillonClientTests",
+            dependencies: ["CarillonClient", nio, nioPosix, nioHTTP1, .product(name: "AsyncHTTPClient", package: "async-http-client")],
+            swiftSettings: settings
+        ),
+        .testTarget(
             name: "NodeTests",
             dependencies: [
-                "carillon", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioHTTP1, logging, lifecycle,
+                "carillon", "CarillonClient", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioHTTP1, logging, lifecycle,
                 .product(name: "AsyncHTTPClient", package: "async-http-client"), .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings

@@ -46,6 +46,8 @@ class Route:
     # Its id is that of a notification of the user, of this customer.
     owned: bool = False
     customer: str | None = None
+    # An administrator of some customers sees those.
+    narrows: bool = False
 
     @property
     def names_customer(self):
@@ -68,13 +70,19 @@ def on_notification(method, path, ok=200, **options):
 
 def with_customer(method, path, **options):
     """Without a customer, and naming each of two."""
-    place = "query" if method == "GET" else "body"
+    place = options.pop("place", "query" if method == "GET" else "body")
     given = options.pop(place, {})
     return [of_user(method, path, **{place: {**given, **more}}, **options) for more in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})]
 
 
 def of_application(method, path, scope, ok=200, **options):
     return Route(method, path, "application", ok, scope=scope, **options)
+
+
+def of_administrator(method, path, ok=200, **options):
+    """By the scope of a key, or by the role of a user whose token is for all customers."""
+    kind = "administration reads" if method == "GET" else "administration writes"
+    return Route(method, path, kind, ok, scope="admin", **options)
 
 
 MESSAGE = {"title": "Hello", "user_ids": ["USER"]}
@@ -85,10 +93,15 @@ ROUTES = [
     *on_notification("GET", "/v1/notifications/{id}"),
     *on_notification("PATCH", "/v1/notifications/{id}", body={"seen": True}),
     *on_notification("DELETE", "/v1/notifications/{id}", 204),
+    *on_notification("GET", "/v1/notifications/{id}/deliveries"),
     *on_notification("PATCH", "/v1/notifications/{id}/read"),
     *on_notification("POST", "/v1/notifications/{id}/read"),
     *with_customer("PATCH", "/v1/notifications/read-all"),
     *with_customer("POST", "/v1/notifications/read-all"),
+    *with_customer("GET", "/v1/notifications/preferences"),
+    *with_customer("PUT", "/v1/notifications/preferences", place="query", body={}),
+    *with_customer("PATCH", "/v1/notifications/preferences", place="query", body={}),
+    *with_customer("GET", "/v1/notifications/preferences/effective"),
     of_user("POST", "/v1/notifications/seen"),
     of_user("POST", "/v1/notifications/stream-ticket"),
     of_user("POST", "/v1/notifications/stream-renew", 404, body={"connection_id": UNKNOWN}),
@@ -97,6 +110,24 @@ ROUTES = [
     of_application("POST", "/v1/notifications/sse", "direct", body=MESSAGE),
     of_application("POST", "/v1/internal/notify", "notify", 201, body=MESSAGE),
     of_application("GET", "/v1/internal/users/{id}/count", "notify"),
+    of_application("POST", "/v1/notifications/trigger", "notify", 202, body=MESSAGE),
+    of_application("GET", "/v1/jobs/{id}", "notify", 404),
+    of_application("PATCH", "/v1/internal/notifications", "notify", 404, body={"id": UNKNOWN, "title": "New"}),
+    of_application("DELETE", "/v1/internal/notifications", "notify", 404, query={"id": UNKNOWN}),
+    of_application("PUT", "/v1/contacts/{user_id}", "contacts", body={}),
+    of_application("GET", "/v1/contacts/{user_id}", "contacts", 404),
+    of_application("DELETE", "/v1/contacts/{user_id}", "contacts", 404),
+    of_administrator("GET", "/v1/admin/apikeys"),
+    of_administrator("POST", "/v1/admin/apikeys", 201, body={"name": "conf", "scopes": ["notify"]}),
+    of_administrator("DELETE", "/v1/admin/apikeys/{id}", 404),
+    of_administrator("GET", "/v1/admin/audit"),
+    of_administrator("GET", "/v1/admin/connections"),
+    of_administrator("GET", "/v1/admin/queues"),
+    *[of_administrator("GET", f"/v1/admin/{name}", narrows=True, query=query)
+      for name in ("stats", "deliveries") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    of_administrator("POST", "/v1/admin/users/{id}/disconnect"),
+    of_administrator("POST", "/v1/admin/users/{id}/export"),
+    of_administrator("DELETE", "/v1/admin/users/{id}", 204),
     Route("GET", "/health/live", "open", 200),
     Route("GET", "/health/ready", "open", 200),
     Route("GET", "/metrics", "open", 200),
@@ -137,25 +168,46 @@ def nobodys(route):
     return NOT_FOUND if route.customer else OK
 
 
+def others_limited(route):
+    return FORBIDDEN if route.names_customer else others(route)
+
+
+def narrowed(route):
+    if not route.narrows or route.names_customer:
+        return FORBIDDEN
+    return OK
+
+
 ANSWERS = {
     "user reads": {
         "nothing": NO_USER, "bad token": NO_USER, "user": own, "other user": others, "limited": limited, "nobody's": nobodys,
-        "admin": others, "limited admin": others, "cookie": own, "cookie, no origin": own, "cookie, foreign origin": own, "bad cookie": NO_USER,
+        "admin": others, "limited admin": others_limited, "admin cookie": others, "admin cookie, no origin": others,
+        "admin cookie, foreign origin": others, "cookie": own, "cookie, no origin": own, "cookie, foreign origin": own, "bad cookie": NO_USER,
         "key": FORBIDDEN, "bad key": FORBIDDEN, "key in its header": NO_USER, "bad key in its header": NO_USER, "token as key": NO_USER,
         "ticket": NO_USER, "used ticket": NO_USER,
     },
     "application": {
         "nothing": NO_KEY, "bad token": NO_KEY, "user": FORBIDDEN, "other user": FORBIDDEN, "limited": FORBIDDEN, "nobody's": FORBIDDEN,
-        "admin": FORBIDDEN, "limited admin": FORBIDDEN, "cookie": NO_KEY, "cookie, no origin": NO_KEY, "cookie, foreign origin": NO_KEY, "bad cookie": NO_KEY,
+        "admin": FORBIDDEN, "limited admin": FORBIDDEN, "admin cookie": NO_KEY, "admin cookie, no origin": NO_KEY,
+        "admin cookie, foreign origin": NO_KEY, "cookie": NO_KEY, "cookie, no origin": NO_KEY, "cookie, foreign origin": NO_KEY, "bad cookie": NO_KEY,
+        "key": own, "bad key": NO_KEY, "key in its header": own, "bad key in its header": NO_KEY, "token as key": NO_KEY,
+        "ticket": NO_KEY, "used ticket": NO_KEY,
+    },
+    "administration reads": {
+        "nothing": NO_KEY, "bad token": NO_KEY, "user": FORBIDDEN, "other user": FORBIDDEN, "limited": FORBIDDEN, "nobody's": FORBIDDEN,
+        "admin": own, "limited admin": narrowed, "admin cookie": own, "admin cookie, no origin": own, "admin cookie, foreign origin": own,
+        "cookie": FORBIDDEN, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN, "bad cookie": NO_KEY,
         "key": own, "bad key": NO_KEY, "key in its header": own, "bad key in its header": NO_KEY, "token as key": NO_KEY,
         "ticket": NO_KEY, "used ticket": NO_KEY,
     },
 }  # fmt: skip
-ANSWERS["user writes"] = {**ANSWERS["user reads"], "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN}
+NOT_BY_COOKIE = {"admin cookie, no origin": FORBIDDEN, "admin cookie, foreign origin": FORBIDDEN}
+ANSWERS["user writes"] = {**ANSWERS["user reads"], **NOT_BY_COOKIE, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN}
+ANSWERS["administration writes"] = {**ANSWERS["administration reads"], **NOT_BY_COOKIE}
 ANSWERS["stream"] = {**ANSWERS["user reads"], "ticket": own}
 ANSWERS["open"] = dict.fromkeys(ANSWERS["user reads"], own)
 # The demo's own page is known by its origin, which stands beside these cookies.
-ANSWERS["page"] = {**dict.fromkeys(ANSWERS["user reads"], FORBIDDEN), "cookie": own, "bad cookie": own}
+ANSWERS["page"] = {**dict.fromkeys(ANSWERS["user reads"], FORBIDDEN), "cookie": own, "bad cookie": own, "admin cookie": own}
 
 
 def expected(route, credential):
@@ -210,6 +262,12 @@ def credentials():
     yield Credential("other user", "other user", lambda node, case: bearer(node.token(case.other)))
     yield Credential("admin", "admin", lambda node, case: bearer(node.token(case.other, role="admin")))
     yield Credential("admin by roles", "admin", lambda node, case: bearer(node.token(case.other, roles=["x", "admin"])))
+    yield Credential("admin of one customer", "limited admin", lambda node, case: bearer(node.token(case.other, role="admin", customers=[MINE])))
+    yield Credential("admin's cookie, listed origin", "admin cookie", lambda node, case: cookie(node.token(case.other, role="admin"), PAGE))
+    yield Credential("admin's cookie, no origin", "admin cookie, no origin", lambda node, case: cookie(node.token(case.other, role="admin")))
+    yield Credential(
+        "admin's cookie, foreign origin", "admin cookie, foreign origin", lambda node, case: cookie(node.token(case.other, role="admin"), FOREIGN)
+    )
     yield Credential("expired", "bad token", lambda node, case: bearer(node.token(case.user, exp=soon(-1))))
     yield Credential("without expiry", "bad token", lambda node, case: bearer(node.token(case.user, exp=None)))
     yield Credential("not yet valid", "bad token", lambda node, case: bearer(node.token(case.user, nbf=soon(300))))
@@ -437,7 +495,7 @@ class Case:
 def request(node, route, case, headers, query):
     """Status and code of the answer; of a stream only what it begins with."""
     body = json.loads(json.dumps(route.body).replace('"USER"', json.dumps(case.user))) if route.body is not None else None
-    path = route.path.replace("{id}", case.id)
+    path = route.path.replace("{id}", case.id).replace("{user_id}", case.user)
     options = {"headers": headers, "params": {**route.query, **query}, **({} if body is None else {"json": body})}
     with node.http.stream(route.method, node.url + path, **options) as answer:
         # Redeeming a ticket sets a cookie, which would be sent from then on.
