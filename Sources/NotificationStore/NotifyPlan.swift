@@ -70,8 +70,8 @@ private struct Planning: Sendable {
     private var plan = NotifyPlan()
     /// Of users who get nothing. They come after all others, so that commands and entries match.
     private var skips: [InboxCommand] = []
-    /// By locale, each with its text; nil is the locale of those who have none.
-    private var templates: [String?: NewNotification] = [:]
+    /// By translation; nil is the standard text.
+    private var templates: [LocaleTag?: NewNotification] = [:]
 
     init(request: NotifyRequest, now: Timestamp, configured: Set<DeliveryChannel>, count: Int) {
         self.request = request
@@ -117,12 +117,14 @@ private struct Planning: Sendable {
         self.plan.entries.append(NotifyPlan.Entry(id: id, user: user))
     }
 
-    /// The text is made and encoded once for each locale.
+    /// The text is encoded once for each translation.
     private mutating func template(_ locale: String?) -> NewNotification {
-        if let known = self.templates[locale] { return known }
-        let body = String(decoding: self.request.encodeBody(createdAt: self.now), as: UTF8.self)
-        let template = NewNotification(id: NotificationID(high: 0, low: 0), request: self.request, body: body, createdAt: self.now)
-        self.templates[locale] = template
+        let translation = self.request.translation(for: locale)
+        if let known = self.templates[translation] { return known }
+        let request = self.request.localized(locale)
+        let body = String(decoding: request.encodeBody(createdAt: self.now), as: UTF8.self)
+        let template = NewNotification(id: NotificationID(high: 0, low: 0), request: request, body: body, createdAt: self.now)
+        self.templates[translation] = template
         return template
     }
 

@@ -93,3 +93,18 @@ def test_quiet_hours_by_the_clocks_of_the_contact(contact, user):
         contact("PUT", user.name, {"timezone": zone})
         quiet.append(user.get("/preferences/effective")["quiet_until"] is not None)
     assert sorted(quiet) == [False, True]
+
+
+def test_a_template_speaks_the_language_of_its_reader(cluster, contact):
+    readers = {locale: cluster.user(cluster.unique()) for locale in ("fr-CA", "de", "pt-BR", None)}
+    for locale, reader in readers.items():
+        if locale:
+            contact("PUT", reader.name, {"locale": locale})
+    sent = {"type": "chat", "event": "message_received", "user_ids": [reader.name for reader in readers.values()]}
+    answer = cluster.publish(**sent)
+    assert answer.status_code == 201, answer.text
+    titles = {locale: reader.get("")["data"][0]["title"] for locale, reader in readers.items()}
+    assert titles == {"fr-CA": "Nouveau message", "de": "Neue Nachricht", "pt-BR": "New message", None: "New message"}
+    # What the application says itself is in its own words.
+    assert cluster.publish(**sent, title="Ahoy").status_code == 201
+    assert {reader.get("?order=newest")["data"][0]["title"] for reader in readers.values()} == {"Ahoy"}
