@@ -9,6 +9,11 @@ public struct NotificationSelector: Sendable, Hashable, Encodable {
     }
 
     let mark: Mark
+    /// One notification, whatever else is created meanwhile: it can be asked for again.
+    var isOne: Bool {
+        if case .id = self.mark { return true }
+        return false
+    }
     /// Only these users'; nil: all of them.
     public var users: [String]?
     /// Only this customer's.

@@ -75,7 +75,7 @@ extension CarillonClient {
     public func takeBack(_ selector: NotificationSelector) async throws(CarillonError) -> Int {
         struct Answer: Decodable { var deleted: Int }
         let call = Call(
-            method: .DELETE, url: self.service.route("internal", "notifications"), safety: .always, body: .bytes(try WireFormat.encode(selector)),
+            method: .DELETE, url: self.service.route("internal", "notifications"), safety: selector.isOne ? .always : .whenRefused, body: .bytes(try WireFormat.encode(selector)),
             isDeletion: true)
         let reply = try await self.transport.send(call)
         return reply.isGone ? 0 : try Transport.decode(Answer.self, reply).deleted

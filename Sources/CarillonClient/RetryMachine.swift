@@ -2,7 +2,7 @@
 public enum RetrySafety: Sendable, CaseIterable {
     /// Whatever became of it: carried out twice it has the same effect as once, by its nature or by its `Idempotency-Key`.
     case always
-    /// Only when it was certainly not carried out: the connection was never made, or the service refused it (429, 503).
+    /// Only when it was certainly not carried out: the connection was never made, or the service refused it (429).
     case whenRefused
     /// Its body can be sent only once.
     case never
@@ -47,7 +47,8 @@ struct RetryMachine {
         case (.whenRefused, .noAnswer): false
         // 502 and 504 are a load balancer's, whose own connection broke; 409: the first attempt is still under way.
         case (.always, .status(let status, _)): [409, 429, 502, 503, 504].contains(status)
-        case (.whenRefused, .status(let status, _)): [429, 503].contains(status)
+        // A 503 may have come after some of it went out.
+        case (.whenRefused, .status(let status, _)): status == 429
         }
     }
 }

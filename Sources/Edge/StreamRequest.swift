@@ -53,7 +53,7 @@ struct StreamAuthenticator: Sendable {
         var customer: String?
         if let text = request.query["customer_id"], !text.isEmpty {
             guard CustomerID(text) != nil else { throw .invalidField("customer_id", "must have 1 to 128 characters, none of them a control character") }
-            if let allowed = token.customers, !allowed.contains(text) { throw .forbidden("The token does not allow this customer.") }
+            if let allowed = token.customers, !allowed.contains(where: { $0.utf8.elementsEqual(text.utf8) }) { throw .forbidden("The token does not allow this customer.") }
             customer = text
         }
         let userAgent = request.header("user-agent") ?? ""

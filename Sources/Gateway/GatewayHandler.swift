@@ -182,7 +182,11 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         case .takeOver(let incoming, let route):
             self.takeOver(incoming, route, context)
         case .begin(let incoming, let route, let sendContinue):
-            if sendContinue { self.run(.sendContinue) }
+            if sendContinue {
+                self.run(.sendContinue)
+                // The write may have found that nobody is there any more.
+                if self.machine.isClosed { return }
+            }
             self.begin(incoming, route, context)
         case .pass(let part):
             if case .stopProducing? = self.bodySource?.yield(part) {
@@ -265,9 +269,12 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         if self.shared.audit == nil { return nil }
         var origin = AuditOrigin(
             method: incoming.head.method.rawValue, route: nil, address: self.remoteAddress(incoming.head, context), isOneOfMany: false)
-        if case .plain(let route) = incoming.target {
+        switch incoming.target {
+        case .plain(let route):
             origin.route = incoming.path.text
             origin.isOneOfMany = route.isOneOfMany
+        case .body: origin.route = incoming.path.text
+        case .stream, .fallback, .preflight, .problem: break
         }
         return origin
     }
@@ -412,6 +419,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func begin(_ incoming: IncomingRequest, _ route: any BodyRoute, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
+        if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         let request = self.request(incoming, id: exchange.requestID, trace: exchange.trace, context)
         let (eventLoop, bound) = (context.eventLoop, NIOLoopBound(self, eventLoop: context.eventLoop))
         let (source, parts) = BodyParts.make(BodyFlow(handler: bound, eventLoop: eventLoop))
@@ -437,7 +445,13 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private func bodyAnswered(_ result: Result<GatewayResponse, any Error>) {
         self.connections.requestEnded()
         self.endBody(ChannelError.eof)
-        guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else { return }
+        guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else {
+            switch result {
+            case .success(let response): self.audit(response.status)
+            case .failure(let error): self.audit(Problem(caught: error, failure: "internal_error").status)
+            }
+            return
+        }
         self.machine.answering()
         switch result {
         case .success(let response): self.write(response)

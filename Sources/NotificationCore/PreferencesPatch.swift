@@ -221,23 +221,25 @@ extension Preferences {
     public init(stored text: String) throws(ValidationError) {
         let parsed = Result { () throws(JSONError) in try JSONParser.parse(Array(text.utf8)) }
         guard case .success(let json) = parsed else { throw ValidationError("", "stored preferences are not JSON") }
-        try self.init(normalised: json)
+        try self.init(normalised: json, isStored: true)
     }
 
+    /// - Parameter isStored: what another version of the service has written, and this one does not know, is left out: it must not cost the user all
+    ///   the rest.
     /// - Throws: ``ValidationError`` where a member is not as ``json`` would have it, or quiet hours are not whole.
-    fileprivate init(normalised json: JSONValue) throws(ValidationError) {
+    fileprivate init(normalised json: JSONValue, isStored: Bool = false) throws(ValidationError) {
         self.init()
-        self.channels = try Self.words(json["channels"], "/channels")
+        self.channels = try Self.words(json["channels"], "/channels", isStored)
         for (name, value) in Self.members(json["types"]) {
             var type = OfType()
-            type.channels = try Self.words(value["channels"], "/types/channels")
+            type.channels = try Self.words(value["channels"], "/types/channels", isStored)
             for (event, value) in Self.members(value["events"]) {
-                let words = try Self.words(value, "/types/events")
+                let words = try Self.words(value, "/types/events", isStored)
                 if !words.isEmpty { type.events[event] = words }
             }
             if !type.isEmpty { self.types[name] = type }
         }
-        if let hours = json["quiet_hours"], hours != .null { self.quietHours = try Self.quietHours(hours) }
+        if let hours = json["quiet_hours"], hours != .null { self.quietHours = try Self.quietHours(hours, isStored) }
         if let digest = json["digest"]?["email"]?.string { self.emailDigest = Digest(rawValue: digest) }
     }
 
@@ -246,10 +248,12 @@ extension Preferences {
         return members
     }
 
-    private static func words(_ json: JSONValue?, _ pointer: String) throws(ValidationError) -> Words {
+    private static func words(_ json: JSONValue?, _ pointer: String, _ isStored: Bool) throws(ValidationError) -> Words {
         var words = Words()
         for (name, value) in self.members(json) where value != .null {
-            guard let channel = DeliveryChannel(rawValue: name), case .bool(let yes) = value else {
+            let known = DeliveryChannel(rawValue: name)
+            if known == nil, isStored { continue }
+            guard let channel = known, case .bool(let yes) = value else {
                 throw ValidationError(pointer, "must be channels with true or false")
             }
             words[channel] = yes
@@ -257,7 +261,7 @@ extension Preferences {
         return words
     }
 
-    private static func quietHours(_ json: JSONValue) throws(ValidationError) -> QuietHours? {
+    private static func quietHours(_ json: JSONValue, _ isStored: Bool) throws(ValidationError) -> QuietHours? {
         let members = self.members(json).filter { $0.value != .null }
         if members.isEmpty { return nil }
         guard let start = json["start"]?.string.flatMap(TimeOfDay.parse) else { throw ValidationError("/quiet_hours/start", "is required") }
@@ -265,7 +269,7 @@ extension Preferences {
         var zone: TimeZoneName?
         if let name = json["timezone"]?.string {
             zone = TimeZoneName(name)
-            if zone == nil { throw ValidationError("/quiet_hours/timezone", "must be the name of a time zone, such as Europe/Paris") }
+            if zone == nil, !isStored { throw ValidationError("/quiet_hours/timezone", "must be the name of a time zone, such as Europe/Paris") }
         }
         guard let hours = QuietHours(start: start, end: end, zone: zone) else { throw ValidationError("/quiet_hours/end", "must differ from start") }
         return hours

@@ -79,10 +79,10 @@ public struct RecipientRouting: Sendable, Equatable {
                 self.suppressed.append(Suppressed(channel: channel, reason: .notConfigured))
                 continue
             }
-            var sending = Sending(channel: channel, endpoint: endpoint, notBefore: nil)
+            var sending = Sending(channel: channel, endpoint: endpoint, notBefore: request.deliverAt)
             if (channel == .email || channel == .sms) && request.priority != .urgent && decision.reason != .required {
                 if quiet == nil { quiet = .some(recipient.quietEnd(at: max(now, request.deliverAt ?? now))) }
-                sending.notBefore = quiet ?? nil
+                sending.notBefore = (quiet ?? nil) ?? request.deliverAt
             }
             self.sendings.append(sending)
         }

@@ -68,7 +68,8 @@ public struct TextTemplate: Sendable, Equatable {
     public func render(_ data: JSONValue, limit: Int) throws(TooLarge) -> String {
         let budget = RenderBudget(bytes: limit * 4, steps: min(4096, Self.maximumLoopBytes / max(1, self.source.utf8.count)))
         let raw = self.compiled.render(templateValue(data, budget))
-        if budget.isExhausted { throw TooLarge() }
+        // Before all of it is looked at; what is taken out of it is little.
+        if budget.isExhausted || raw.utf8.count > limit * 4 + self.source.utf8.count { throw TooLarge() }
         let text = TextRules.clean(raw, multiline: self.kind == .text || self.kind == .html).trimmed
         if text.unicodeScalars.count > limit { throw TooLarge() }
         return text

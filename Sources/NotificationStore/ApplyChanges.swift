@@ -139,7 +139,7 @@ enum ApplyChanges {
 
     /// Those of one request follow one another, in a few languages.
     private static func place(of body: String, in bodies: inout [String?]) -> Int {
-        if let place = bodies.suffix(8).lastIndex(where: { $0 == body }) { return place }
+        if let place = bodies.suffix(8).lastIndex(where: { $0?.utf8.elementsEqual(body.utf8) ?? false }) { return place }
         bodies.append(body)
         return bodies.count - 1
     }

@@ -20,7 +20,7 @@ public struct Housekeeping: Sendable {
         "SELECT user_id, id FROM notifications WHERE expires_at IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT \(batch)")
     // Index: notifications_age (BRIN: rows come in about the order of their age).
     private static let old = PostgresStatement(
-        "SELECT user_id, id FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR seq IS NOT NULL OR deliver_at < now()) LIMIT \(batch)")
+        "SELECT user_id, id FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR deliver_at < now() - make_interval(days => $1)) LIMIT \(batch)")
 
     public func due() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.due, []) { .comeDue($0) } }
     public func expired() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.expired, []) { .expire($0) } }

@@ -53,6 +53,12 @@ public struct InboxQuery: Sendable {
     public init(user: UserID) {
         self.user = user
     }
+
+    /// Anything but whose, in which order, and where: what lists ask for all the time.
+    var isFiltered: Bool {
+        self.archived != .no || self.customer != nil || self.type != nil || self.event != nil || self.level != nil || self.priority != nil
+            || self.since != nil || self.until != nil || self.scope != nil
+    }
 }
 
 public struct InboxPage: Sendable {
@@ -96,7 +102,7 @@ public struct InboxReader: Sendable {
         try await Self.run { () async throws(PostgresError) in
             let rows = try await self.pool.execute(Self.one, [.text(user.value), .uuid(UUIDBytes(high: id.high, low: id.low))])
             guard let row = rows.first else { return nil }
-            if let scope, let customer = try row.optionalText(8), !scope.contains(customer) { return nil }
+            if let scope, let customer = try row.optionalText(8), !scope.contains(where: { $0.utf8.elementsEqual(customer.utf8) }) { return nil }
             return try Self.item(row)
         }
     }
@@ -129,7 +135,8 @@ public struct InboxReader: Sendable {
     /// One page. The head is of the same snapshot.
     public func page(_ query: InboxQuery) async throws(StoreError) -> InboxPage {
         var sql = InboxPageSQL(query: query, columns: Self.columns)
-        let statement = PostgresStatement(sql.build())
+        // Each combination of filters is another text, and a session keeps a bounded number of them.
+        let statement = PostgresStatement(sql.build(), prepared: !query.isFiltered)
         let values = sql.values
         return try await Self.run { () async throws(PostgresError) in
             let rows = try await self.pool.execute(statement, values)

@@ -111,7 +111,7 @@ public final class InboxWriter: Sendable {
             case .correct(_, let correction): body = correction.members
             case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip, .erase: continue
             }
-            if last.contains(body) { continue }
+            if last.contains(where: { $0.utf8.elementsEqual(body.utf8) }) { continue }
             size += body.utf8.count
             if last.count == 8 { last.removeFirst() }
             last.append(body)

@@ -160,7 +160,8 @@ public struct JobRunner: Sendable {
             } else {
                 let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: first.value, digest: [], answer: chunk.encode())
                 let outcomes = try await self.writer.write(plan.commands, claim: claim, bulk: bulk)
-                if outcomes.contains(where: { $0.status == .claimed }) { chunk = try await self.written(claim) }
+                // Recovered: that its batch was committed says nothing of whether this claim was made before.
+                if outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }) { chunk = try await self.written(claim) }
             }
             (step.to, step.done, step.skipped) = (chunk.last, chunk.done, chunk.skipped)
         } catch where error.code == .refused {

@@ -231,14 +231,15 @@ public struct JobStore: Sendable {
         WHERE id IN (SELECT id FROM jobs WHERE ended_at IS NULL AND state = 'loading' AND lease_until < clock_timestamp() LIMIT 100 FOR UPDATE SKIP LOCKED)
         RETURNING id
         """)
-    // Index: jobs_ended, job_users_pkey.
+    private static let page = 100
+    // Index: jobs_peopled.
     private static let ended = PostgresStatement(
-        """
-        SELECT id, ended_at < clock_timestamp() - make_interval(days => $1) FROM jobs j
-        WHERE ended_at < clock_timestamp() - interval '1 minute' AND (ended_at < clock_timestamp() - make_interval(days => $1)
-              OR EXISTS (SELECT FROM job_users u WHERE u.job_id = j.id))
-        ORDER BY ended_at LIMIT 100
-        """)
+        "SELECT id FROM jobs WHERE has_users AND ended_at < clock_timestamp() - interval '1 minute' ORDER BY ended_at LIMIT \(page)")
+    // Index: jobs_pkey.
+    private static let emptied = PostgresStatement("UPDATE jobs SET has_users = false WHERE id = $1")
+    // Index: jobs_ended.
+    private static let old = PostgresStatement(
+        "SELECT id FROM jobs WHERE NOT has_users AND ended_at < clock_timestamp() - make_interval(days => $1) ORDER BY ended_at LIMIT \(page)")
 
     /// What a request that broke off has left: as if it had never come. A job that was queued after all stays.
     public func drop(_ job: NotificationID) async throws(StoreError) {
@@ -261,14 +262,26 @@ public struct JobStore: Sendable {
             return jobs
         }
         for job in leftBehind { try await self.forgetGivenUp(job) }
-        let ended = try await InboxReader.run { () async throws(PostgresError) in
-            var jobs: [(id: NotificationID, isOld: Bool)] = []
-            for row in try await self.pool.execute(Self.ended, [.int4(Int32(days))]) { jobs.append((NotificationID(bytes: try row.uuid(0)), try row.bool(1))) }
-            return jobs
+        try await self.each(Self.ended, []) { job throws(StoreError) in
+            try await self.forgetUsers(of: job)
+            _ = try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.emptied, [.uuid(job.bytes)]) }
         }
-        for job in ended {
-            try await self.forgetUsers(of: job.id)
-            if job.isOld { try await self.forget(job.id) }
+        try await self.each(Self.old, [.int4(Int32(days))]) { job throws(StoreError) in try await self.forget(job) }
+    }
+
+    /// Page by page, each of which must be gone from the search when it is done.
+    private func each(
+        _ search: PostgresStatement, _ values: [PostgresValue], _ body: (NotificationID) async throws(StoreError) -> Void
+    ) async throws(StoreError) {
+        var isFull = true
+        while isFull, !Task.isCancelled {
+            let jobs = try await InboxReader.run { () async throws(PostgresError) in
+                var jobs: [NotificationID] = []
+                for row in try await self.pool.execute(search, values) { jobs.append(NotificationID(bytes: try row.uuid(0))) }
+                return jobs
+            }
+            for job in jobs { try await body(job) }
+            isFull = jobs.count == Self.page
         }
     }
 

@@ -162,6 +162,17 @@ public final class RecipientReader: Sendable {
         WHERE o.body IS NOT NULL OR s.body IS NOT NULL OR c.user_id IS NOT NULL
         """)
 
+    // The same for one user, the usual case: its plan does not depend on the values, so that Postgres keeps it.
+    private static let one = PostgresStatement(
+        """
+        SELECT 1, o.body, s.body, c.user_id IS NOT NULL, c.email, c.phone, c.locale, c.timezone, c.telegram_chat_id
+        FROM (SELECT) AS q
+        LEFT JOIN LATERAL (SELECT p.body FROM preferences p WHERE p.user_id = $1::text AND p.customer_id = '' LIMIT 1) o ON true
+        LEFT JOIN LATERAL (SELECT p.body FROM preferences p WHERE p.user_id = $1 AND p.customer_id = $2::text AND $2 <> '' LIMIT 1) s ON true
+        LEFT JOIN LATERAL (SELECT * FROM contacts c WHERE c.user_id = $1 LIMIT 1) c ON true
+        WHERE o.body IS NOT NULL OR s.body IS NOT NULL OR c.user_id IS NOT NULL
+        """)
+
     private func send(_ requests: [Request]) {
         var users: [String?] = []
         var customers: [String?] = []
@@ -171,7 +182,9 @@ public final class RecipientReader: Sendable {
                 customers.append(request.customer)
             }
         }
-        self.connection.execute(Self.statement, [.textArray(users), .textArray(customers)]) { result in
+        let isOne = users.count == 1
+        let values: [PostgresValue] = isOne ? [.text(users[0] ?? ""), .text(customers[0] ?? "")] : [.textArray(users), .textArray(customers)]
+        self.connection.execute(isOne ? Self.one : Self.statement, values) { result in
             // The next query does not wait for those who hear of this one.
             self.next()
             switch result {

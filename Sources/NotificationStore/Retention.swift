@@ -35,7 +35,7 @@ public struct Retention: Sendable {
         Rule(table: "idempotency", age: .hours(IdempotencyClaim.hours), index: "idempotency_age", condition: "route <> 'job'"),
         // Longer than any notification that was read by one.
         Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
-        Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age"),
+        Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age", condition: "state NOT IN ('queued', 'sending')"),
         Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),
     ]
 

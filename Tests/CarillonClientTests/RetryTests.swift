@@ -15,7 +15,7 @@ struct RetryTests {
         }
         switch safety {
         case .always: #expect(repeated == [409, 429, 502, 503, 504].map { .status($0, retryAfter: nil) } + [.noConnection, .noAnswer])
-        case .whenRefused: #expect(repeated == [429, 503].map { .status($0, retryAfter: nil) } + [.noConnection])
+        case .whenRefused: #expect(repeated == [429].map { .status($0, retryAfter: nil) } + [.noConnection])
         case .never: #expect(repeated == [])
         }
     }

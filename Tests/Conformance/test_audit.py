@@ -213,3 +213,14 @@ def test_who_may_read_it(cluster, user):
     problem(cluster.http.get(url), 401, "unauthorized")
     problem(cluster.http.get(url, headers=user.bearer), 403, "forbidden")
     problem(cluster.http.get(url, headers={"X-API-Key": "ck_" + "x" * 43}), 401, "unauthorized")
+
+
+def test_lines_that_are_taken_as_they_come_are_there(cluster, request_id):
+    body = json.dumps({"title": "x"}) + "\n" + json.dumps(cluster.unique()) + "\n"
+    headers = {"Content-Type": "application/x-ndjson", "X-Request-Id": request_id}
+    url = f"{cluster.url}/v1/notifications/trigger"
+    assert cluster.http.post(url, content=body, headers=cluster.application | headers).status_code == 202
+    row = row_of_request(cluster, request_id)
+    assert (row["method"], row["route"], row["status"]) == ("POST", "/v1/notifications/trigger", 202)
+    assert cluster.http.post(url, content="nonsense\n", headers=cluster.application | headers | {"X-Request-Id": request_id + "-2"}).status_code in (400, 422)
+    assert row_of_request(cluster, request_id + "-2")["status"] in (400, 422)

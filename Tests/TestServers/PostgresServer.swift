@@ -31,7 +31,7 @@ public final class PostgresServer: @unchecked Sendable {
         try run(
             "initdb", ["--pgdata", data, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"])
         var lines = [
-            "listen_addresses = '127.0.0.1'", "port = \(port)", "unix_socket_directories = '\(folder.path)'", "lc_messages = 'C'", "max_connections = 200",
+            "listen_addresses = '127.0.0.1'", "port = \(port)", "unix_socket_directories = '\(folder.path)'", "lc_messages = 'C'", "max_connections = 500",
             "shared_buffers = '64MB'", "fsync = on", "full_page_writes = on", "synchronous_commit = on", "log_min_messages = 'error'",
         ]
         lines += settings.map { "\($0.key) = '\($0.value)'" }

@@ -13,10 +13,12 @@ CREATE TABLE jobs (
     position    text COLLATE "C" NOT NULL DEFAULT '', -- the last user that was dealt with, in byte order
     lease_owner uuid,
     lease_until timestamptz,                          -- of a job that is being loaded: until it counts as left behind
-    ended_at    timestamptz
+    ended_at    timestamptz,
+    has_users   boolean NOT NULL DEFAULT true         -- rows of job_users, which go soon after its end
 ) WITH (fillfactor = 50);
 CREATE INDEX jobs_open ON jobs (created_at) WHERE ended_at IS NULL;
-CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL AND NOT has_users;
+CREATE INDEX jobs_peopled ON jobs (ended_at) WHERE ended_at IS NOT NULL AND has_users;
 
 CREATE TABLE job_users (
     job_id  uuid NOT NULL,
@@ -45,7 +47,11 @@ DECLARE
 BEGIN
     SELECT total INTO v_total FROM jobs WHERE id = p_job;
     IF FOUND THEN RETURN v_total; END IF;
-    IF NOT claim_request(p_claim_owner, p_claim_route, p_claim_key, p_claim_digest, p_claim_answer) THEN RETURN NULL; END IF;
+    IF NOT claim_request(p_claim_owner, p_claim_route, p_claim_key, p_claim_digest, p_claim_answer) THEN
+        -- It may be this very job's: the first attempt was still under way when this one looked. Null when it is not.
+        SELECT total INTO v_total FROM jobs WHERE id = p_job;
+        RETURN v_total;
+    END IF;
     INSERT INTO job_users SELECT DISTINCT p_job, u COLLATE "C" AS u FROM unnest(p_users) AS t(u) ORDER BY u;
     GET DIAGNOSTICS v_total = ROW_COUNT;
     INSERT INTO jobs (id, body, told, state, created_at, total, lease_owner, lease_until)
@@ -77,6 +83,7 @@ DECLARE
 BEGIN
     SELECT * INTO j FROM jobs WHERE id = p_job FOR UPDATE;
     IF NOT FOUND THEN RETURN -1; END IF;
+    IF j.state = 'failed' THEN RETURN -1; END IF;
     IF j.state <> 'loading' THEN RETURN j.total; END IF;
     IF NOT claim_request(p_claim_owner, p_claim_route, p_claim_key, p_claim_digest, p_claim_answer) THEN RETURN NULL; END IF;
     UPDATE jobs SET state = 'queued', lease_until = NULL WHERE id = p_job;

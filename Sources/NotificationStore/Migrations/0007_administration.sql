@@ -57,7 +57,8 @@ BEGIN
         SELECT user_id, seq, kind, notification_id, state, read_at, customer_id, type, up_to_seq, at, gone_type, gone_event
         FROM changes WHERE at >= v_from AND at < v_until AND kind IN (1, 2, 3, 4, 6, 7)
     ), gone AS (
-        SELECT user_id, notification_id, gone_type, gone_event FROM span WHERE kind IN (3, 6, 7)
+        -- Also what went after the span: nothing else knows what it was.
+        SELECT user_id, notification_id, gone_type, gone_event FROM changes WHERE at >= v_from AND kind IN (3, 6, 7)
     ), facts AS (
         -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.
         SELECT s.at, s.customer_id, COALESCE(n.type, g.gone_type, '') AS type, COALESCE(n.event, g.gone_event, '') AS event,
