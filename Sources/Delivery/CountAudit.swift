@@ -75,11 +75,13 @@ struct RecentUsers {
         self.next = (self.next + 1) % self.bound
     }
 
-    /// Different ones, at random.
+    /// Different ones: the newest, so that a copy that was wrong from the start is found at once, and as many others at random.
     func sample(_ count: Int) -> [UserID] {
+        let wanted = min(count, self.users.count)
+        let newest = self.users.count < self.bound ? self.users.count : self.next + self.bound
+        var picked = Set((0..<(wanted + 1) / 2).map { (newest - 1 - $0) % self.bound })
         var generator = SystemRandomNumberGenerator()
-        var picked: Set<Int> = []
-        while picked.count < min(count, self.users.count) { picked.insert(Int.random(in: self.users.indices, using: &generator)) }
+        while picked.count < wanted { picked.insert(Int.random(in: self.users.indices, using: &generator)) }
         return picked.map { self.users[$0] }
     }
 }

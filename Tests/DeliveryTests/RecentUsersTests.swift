@@ -16,6 +16,15 @@ struct RecentUsersTests {
         for _ in 0..<50 { #expect(Set(recent.sample(2)).count == 2) }
     }
 
+    @Test("the newest are in every sample")
+    func newest() {
+        var recent = RecentUsers(bound: 8)
+        for number in 0..<30 {
+            recent.add(Self.user(number))
+            for _ in 0..<5 { #expect(Set(recent.sample(4)).isSuperset(of: (max(0, number - 1)...number).map(Self.user))) }
+        }
+    }
+
     @Test("the oldest goes first, and one that comes again does not push another out")
     func bound() {
         var recent = RecentUsers(bound: 3)
