@@ -26,7 +26,8 @@ def test_direct_events_flow_without_postgres_and_not_without_redis():
             assert int(send(user).headers["retry-after"]) >= 1
         finally:
             local("start", "redis")
-        eventually(lambda: send(user, "after").status_code == 200, "direct events with Redis back")
+        # At most once: what is sent before the edge has subscribed again reaches nobody, and says so.
+        eventually(lambda: send(user, "after").json().get("edges", 0) > 0, "direct events with Redis back")
         titles = set()
         while "after" not in titles:
             event = stream.next()
