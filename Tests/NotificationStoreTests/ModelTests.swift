@@ -61,7 +61,7 @@ private struct Walk {
         var commands: [InboxCommand] = []
         var expected: [InboxModel.Outcome] = []
         for _ in 0..<self.random.pick([1, 3, 20, 80, 250]) {
-            let (index, command) = self.command()
+            let (index, command) = try self.command()
             commands.append(command)
             expected.append(self.models[index].apply(command.action))
         }
@@ -83,7 +83,7 @@ private struct Walk {
         let writer = self.node.writer
         let outcomes = try await withThrowingTaskGroup(of: (Int, InboxOutcome).self) { group in
             for index in 0..<self.random.pick([2, 10, 60]) {
-                let (who, command) = self.command()
+                let (who, command) = try self.command()
                 commands.append(command)
                 expected.append(self.models[who].apply(command.action))
                 // Submitted here, one after the other; only the answers are waited for together.
@@ -104,16 +104,16 @@ private struct Walk {
         for (index, outcome) in outcomes { try self.check(outcome, expected[index], commands[index]) }
     }
 
-    private mutating func command() -> (Int, InboxCommand) {
+    private mutating func command() throws -> (Int, InboxCommand) {
         let index = self.random.below(self.models.count)
-        let action: InboxCommand.Action =
+        let action: InboxCommand.Action = try
             switch self.random.below(100) {
             case 0..<36: .create(self.new(index))
             case 42..<62:
                 .setFlags(
                     self.id(index), read: self.random.pick([nil, true, true, false]), seen: self.random.pick([nil, nil, true, false]),
                     archived: self.random.pick([nil, nil, nil, true, false]), scope: self.scope())
-            case 36..<42, 62..<65: .correct(self.id(index), self.correction())
+            case 36..<42, 62..<65: try .correct(self.id(index), self.correction())
             case 65..<74: .delete(self.id(index), scope: self.scope())
             case 74..<77: .readAll(customer: nil, type: nil, upTo: nil, scope: nil)
             case 77..<82:
@@ -157,7 +157,7 @@ private struct Walk {
         return self.known[from].isEmpty ? .make() : self.random.pick(self.known[from])
     }
 
-    private mutating func correction() -> NotificationCorrection {
+    private mutating func correction() throws -> NotificationCorrection {
         var members: [(name: String, value: JSONValue)] = []
         while members.isEmpty {
             if self.random.chance(50) { members.append(("title", .string("corrected \"🧭\"\\ \(self.random.below(3))"))) }
@@ -166,11 +166,7 @@ private struct Walk {
             if self.random.chance(30) { members.append(("data", self.random.pick([.null, .object([("x", .number("1e3")), ("\0", .string("a\0b"))])]))) }
             if self.random.chance(30) { members.append(("expires_at", self.random.pick([.null, .string("2099-01-02T03:04:05Z")]))) }
         }
-        do throws(ValidationError) {
-            return try NotificationCorrection(json: .object(members), now: .now())
-        } catch {
-            fatalError("\(error)")
-        }
+        return try NotificationCorrection(json: .object(members), now: .now())
     }
 
     private mutating func scope() -> [String]? { self.random.pick([nil, nil, nil, [], ["a"], ["a", "🚢", "\"quoted\""]]) }
