@@ -24,13 +24,13 @@ public struct API: Sendable {
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        planner: NotifyPlanner, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, jobs: JobRunner, audit: AuditStore,
+        notifier: Notifier, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, jobs: JobRunner, audit: AuditStore,
         catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
         let idempotency = Idempotency(store: idempotency, jobs: jobs.store)
         self.notify = NotifyRoute(
-            writer: writer, reader: reader, planner: planner, jobs: jobs, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
+            notifier: notifier, reader: reader, jobs: jobs, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
         self.trigger = TriggerRoute(jobs: jobs.store, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
         self.jobs = JobReads(jobs: jobs.store, credentials: credentials)
         self.direct = DirectRoute(events: events, audience: audience, credentials: credentials, catalogue: catalogue)

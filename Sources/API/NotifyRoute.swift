@@ -13,9 +13,8 @@ struct NotifyRoute: PlainRoute {
     /// The most users of one transaction.
     static let transactionBound = 500
 
-    let writer: InboxWriter
+    let notifier: Notifier
     let reader: InboxReader
-    let planner: NotifyPlanner
     let jobs: JobRunner
     let credentials: Credentials
     let idempotency: Idempotency
@@ -48,33 +47,14 @@ struct NotifyRoute: PlainRoute {
             try self.carryOutMany(notify, Job(body: json.withoutUsers, isTold: true, createdAt: now), claim, promise)
             return
         }
-        self.planner.plan(notify, users: notify.users, now: now) { [claim] result in
-            switch result {
-            case .success(let plan):
-                do throws(Problem) {
-                    try self.carryOut(plan, claim, promise)
-                } catch {
-                    promise.fail(error)
-                }
-            case .failure(let error): promise.fail(error)
-            }
-        }
-    }
-
-    private func carryOut(_ plan: NotifyPlan, _ claim: IdempotencyClaim?, _ promise: EventLoopPromise<GatewayResponse>) throws(Problem) {
-        let planned = NotifyAnswer(plan)
-        var claim = claim
-        if claim != nil {
-            claim!.answer = String(decoding: planned.encode(), as: UTF8.self)
-            try self.idempotency.begins(claim!)
-        }
-        self.writer.submit(plan.commands, claim: claim) { [claim] result in
+        if let claim { try self.idempotency.begins(claim) }
+        self.notifier.notify(notify, claim: claim, now: now) { [claim] result in
             if let claim {
-                self.answer(claim, planned, result, promise)
+                self.answer(claim, result, promise)
                 return
             }
             switch result {
-            case .success(let outcomes): self.answer(planned, outcomes, promise)
+            case .success(let notified): self.answer(notified, promise)
             case .failure(let error): promise.fail(error)
             }
         }
@@ -95,30 +75,29 @@ struct NotifyRoute: PlainRoute {
     }
 
     private func answer(
-        _ claim: IdempotencyClaim, _ planned: NotifyAnswer, _ result: Result<[InboxOutcome], StoreError>,
-        _ promise: EventLoopPromise<GatewayResponse>
+        _ claim: IdempotencyClaim, _ result: Result<Notifier.Notified, StoreError>, _ promise: EventLoopPromise<GatewayResponse>
     ) {
         switch result {
         case .failure(let error):
             self.idempotency.ends(claim)
             promise.fail(error)
-        case .success(let outcomes) where outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }):
+        case .success(let notified) where notified.outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }):
             Task {
                 defer { self.idempotency.ends(claim) }
                 do throws(Problem) {
                     let answer = try await self.idempotency.replay(claim)
                     var response = GatewayResponse.json(.created, answer.encode())
                     // After a connection that broke it may be this very request that was carried out.
-                    let isAnother = outcomes.contains { $0.status == .claimed } || answer.entries.first?.id != planned.entries.first?.id
+                    let isAnother = notified.outcomes.contains { $0.status == .claimed } || answer.entries.first?.id != notified.plan.entries.first?.id
                     if isAnother { response.headers.add(name: "idempotent-replayed", value: "true") }
                     promise.succeed(response)
                 } catch {
                     promise.fail(error)
                 }
             }
-        case .success(let outcomes):
+        case .success(let notified):
             self.idempotency.ends(claim)
-            self.answer(planned, outcomes, promise)
+            self.answer(notified, promise)
         }
     }
 
@@ -158,28 +137,31 @@ struct NotifyRoute: PlainRoute {
         }
     }
 
-    private func answer(_ planned: NotifyAnswer, _ outcomes: [InboxOutcome], _ promise: EventLoopPromise<GatewayResponse>) {
-        var answer = planned
+    private func answer(_ notified: Notifier.Notified, _ promise: EventLoopPromise<GatewayResponse>) {
+        var answer = NotifyAnswer(notified.plan)
         var isKnown = true
-        for (index, outcome) in outcomes.enumerated() where index < answer.entries.count {
+        for (index, outcome) in notified.outcomes.enumerated() where index < answer.entries.count {
             if outcome.status == .recovered { isKnown = false }
-            answer.entries[index].seq = outcome.changes.last { $0.kind == .created && $0.notification == planned.entries[index].id }?.seq
+            let id = answer.entries[index].id
+            answer.entries[index].seq = outcome.changes.last { $0.kind == .created && $0.notification == id }?.seq
         }
         if isKnown {
             promise.succeed(.json(.created, answer.encode()))
             return
         }
         let written = answer
-        Task { await self.readNumbers(written, promise) }
+        Task { await self.readNumbers(written, isGuess: notified.plan.isGuess, promise) }
     }
 
-    /// All of it is committed; what numbers it got was not heard.
-    private func readNumbers(_ written: NotifyAnswer, _ promise: EventLoopPromise<GatewayResponse>) async {
+    /// All of it is committed, unless it was a guess; what numbers it got was not heard.
+    private func readNumbers(_ written: NotifyAnswer, isGuess: Bool, _ promise: EventLoopPromise<GatewayResponse>) async {
         var answer = written
         for index in answer.entries.indices where answer.entries[index].seq == nil {
             let entry = answer.entries[index]
             do throws(StoreError) {
-                answer.entries[index].seq = try await self.reader.notification(entry.id, of: entry.user, scope: nil)?.createdSeq
+                let found = try await self.reader.notification(entry.id, of: entry.user, scope: nil)
+                if isGuess, found == nil { throw StoreError(code: .inDoubt, message: "the connection broke; whether this was written is not known") }
+                answer.entries[index].seq = found?.createdSeq
             } catch {
                 // Not "nothing was written", which an unavailable database means otherwise.
                 promise.fail(StoreError(code: .inDoubt, message: error.message))

@@ -13,7 +13,7 @@ enum ApplyChanges {
         """)
 
     private enum Op: Int16 {
-        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip, erase
+        case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip, erase, createUnlessKnown
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
@@ -55,7 +55,7 @@ enum ApplyChanges {
             var scope: [String]?
             switch command.action {
             case .create(let notification):
-                op = .create
+                op = notification.isGuess ? .createUnlessKnown : .create
                 new = notification
                 id = notification.id
                 type = notification.type
@@ -217,6 +217,7 @@ enum ApplyChanges {
             case 2: outcomes[item].status = .notFound
             case 3: outcomes[item].status = .stored
             case 5: outcomes[item].status = .claimed
+            case 6: outcomes[item].status = .known
             default:
                 outcomes[item].status = .unchanged
                 // The state as it is, for the answer.

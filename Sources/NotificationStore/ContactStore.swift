@@ -13,6 +13,7 @@ public struct ContactStore: Sendable {
     private static let find = PostgresStatement("SELECT email, phone, locale, timezone, telegram_chat_id, updated_at FROM contacts WHERE user_id = $1")
     private static let put = PostgresStatement(
         """
+        \(KnownRecipient.mark)
         INSERT INTO contacts (user_id, email, phone, locale, timezone, telegram_chat_id, updated_at) VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
         ON CONFLICT (user_id) DO UPDATE SET email = EXCLUDED.email, phone = EXCLUDED.phone, locale = EXCLUDED.locale, timezone = EXCLUDED.timezone,
             telegram_chat_id = EXCLUDED.telegram_chat_id, updated_at = EXCLUDED.updated_at

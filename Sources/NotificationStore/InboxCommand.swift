@@ -61,6 +61,9 @@ public struct NewNotification: Sendable {
     public var body: String
     /// What is known, as it is written, of the other channels.
     public var deliveries: [NewDelivery] = []
+    /// It was planned without asking what is known of the user: it is left out (``InboxOutcome/Status/known``) when there is something. Only for the
+    /// sole command of a request.
+    public var isGuess = false
 
     public init(id: NotificationID, request: NotifyRequest, body: String, createdAt: Timestamp) {
         self.id = id
@@ -110,6 +113,8 @@ public struct InboxOutcome: Sendable {
         case claimed
         /// It was committed, but the connection broke before the details were heard: read them.
         case recovered
+        /// Left out, with its request's claim: it was a guess, and something is known of the user.
+        case known
     }
 
     public var status: Status

@@ -175,19 +175,12 @@ final class WriterLane: Sendable {
         var doubtSince: ContinuousClock.Instant?
     }
 
-    private struct State {
-        var waiting: Deque<Request> = []
-        var busy = false
-        /// Batches that are to be begun, one of them by the thread that is at it.
-        var turns = 0
-    }
-
     let connection: PostgresConnection
     private let identity: ClusterIdentity
     private let shared: WriterState
     private let observer: any CommitObserver
     private let logger: Logger
-    private let state = Mutex(State())
+    private let queue = BatchQueue<Request>()
 
     init(connection: PostgresConnection, identity: ClusterIdentity, shared: WriterState, observer: any CommitObserver, logger: Logger) {
         self.connection = connection
@@ -198,46 +191,23 @@ final class WriterLane: Sendable {
     }
 
     func submit(_ request: Request) {
-        let isFree = self.state.withLock { state in
-            state.waiting.append(request)
-            if state.busy { return false }
-            state.busy = true
-            return true
-        }
-        if isFree { self.next() }
+        if self.queue.append(request) { self.next() }
+    }
+
+    private func next() {
+        self.queue.next(take: self.take) { self.send(self.makeBatch($0)) }
     }
 
     /// Whole requests, up to the batch's bound; one that goes alone goes alone.
-    private func take(_ state: inout State) -> [Request]? {
-        guard let first = state.waiting.popFirst() else {
-            state.busy = false
-            return nil
-        }
+    private func take(_ waiting: inout Deque<Request>) -> [Request] {
+        let first = waiting.removeFirst()
         var requests = [first]
         var rows = first.commands.count
-        while !first.alone, let next = state.waiting.first, !next.alone, rows + next.commands.count <= self.shared.settings.batch {
+        while !first.alone, let next = waiting.first, !next.alone, rows + next.commands.count <= self.shared.settings.batch {
             rows += next.commands.count
-            requests.append(state.waiting.removeFirst())
+            requests.append(waiting.removeFirst())
         }
         return requests
-    }
-
-    /// Begins the next batch. Without a connection each one fails before `send` returns, and asks for the next one from within: it is begun by
-    /// the loop that is at it, or all that waits would be on one stack.
-    private func next() {
-        let isAtIt = self.state.withLock { state in
-            state.turns += 1
-            return state.turns > 1
-        }
-        if isAtIt { return }
-        var isDone = false
-        while !isDone {
-            if let requests = self.state.withLock({ self.take(&$0) }) { self.send(self.makeBatch(requests)) }
-            isDone = self.state.withLock { state in
-                state.turns -= 1
-                return state.turns == 0
-            }
-        }
     }
 
     private func makeBatch(_ requests: [Request]) -> Batch {
@@ -360,7 +330,7 @@ final class WriterLane: Sendable {
                 request.alone = true
                 return request
             }
-            self.state.withLock { $0.waiting.prepend(contentsOf: alone) }
+            self.queue.putBack(alone)
             self.next()
         } else if error.isInDoubt || (batch.doubtSince != nil && !isRefusal) {
             // Whatever else the repetition met, it says nothing about the first attempt.

@@ -26,6 +26,8 @@ public struct NotifyPlan: Sendable {
     public var commands: [InboxCommand] = []
     public var entries: [Entry] = []
     public var skipped: [Skipped] = []
+    /// Nobody was asked what is known of its only user.
+    public var isGuess = false
 
     public init(commands: [InboxCommand] = [], entries: [Entry] = [], skipped: [Skipped] = []) {
         self.commands = commands
@@ -58,6 +60,20 @@ public struct NotifyPlanner: Sendable {
             return
         }
         recipients.fold(users[...], customer: request.customer, into: planning, { $0.adding($1, $2) }) { completion($0.map(\.finished)) }
+    }
+}
+
+extension NotifyPlanner {
+    /// The plan for a user of whom nothing is known. Nil where it could not be told afterwards from the list whether it was written: it has no place
+    /// there, or not yet.
+    func guess(_ request: NotifyRequest, user: UserID, now: Timestamp) -> NotifyPlan? {
+        guard request.deliverAt == nil else { return nil }
+        var plan = Planning(request: request, now: now, configured: self.configured, count: 1).adding([user], [:]).finished
+        guard plan.commands.count == 1, case .create(var new) = plan.commands[0].action, new.inApp else { return nil }
+        new.isGuess = true
+        plan.commands[0].action = .create(new)
+        plan.isGuess = true
+        return plan
     }
 }
 

@@ -38,6 +38,7 @@ public struct PreferencesStore: Sendable {
     // Index: preferences_pkey. Nothing is written over what has changed since it was read ($4; '' stands for no row), nor for one customer too many.
     private static let insert = PostgresStatement(
         """
+        \(KnownRecipient.mark)
         INSERT INTO preferences (user_id, customer_id, body, updated_at) SELECT $1, $2, $3, clock_timestamp()
         WHERE (SELECT count(*) FROM preferences WHERE user_id = $1) <= \(maximumCustomers)
         ON CONFLICT (user_id, customer_id) DO NOTHING

@@ -38,18 +38,11 @@ public final class RecipientReader: Sendable {
         var completion: Completion
     }
 
-    private struct State {
-        var waiting: Deque<Request> = []
-        var busy = false
-        /// Queries that are to be begun, one of them by the thread that is at it.
-        var turns = 0
-        var counters = Counters()
-    }
-
     private let connection: PostgresConnection
     private let settings: Settings
     private let logger: Logger
-    private let state = Mutex(State())
+    private let queue = BatchQueue<Request>()
+    private let state = Mutex(Counters())
 
     public init(configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, logger: Logger) {
         self.connection = PostgresConnection(configuration: configuration, name: "recipients", logger: logger)
@@ -62,26 +55,23 @@ public final class RecipientReader: Sendable {
     public func close() async { await self.connection.close() }
 
     public var isAvailable: Bool { self.connection.isConnected }
-    public var counters: Counters { self.state.withLock { $0.counters } }
+    public var counters: Counters { self.state.withLock { $0 } }
+
     /// Calls `completion` once, on a thread that must not be blocked, or before it returns.
     public func read(_ users: [UserID], customer: CustomerID?, completion: @escaping Completion) {
-        enum Word { case full, next, wait }
-        let word = self.state.withLock { state -> Word in
-            if state.counters.waiting > 0, state.counters.waiting + users.count > self.settings.queue {
-                state.counters.refused += 1
-                return .full
+        let isTaken = self.state.withLock { counters in
+            if counters.waiting > 0, counters.waiting + users.count > self.settings.queue {
+                counters.refused += 1
+                return false
             }
-            state.counters.waiting += users.count
-            state.waiting.append(Request(users: users, customer: customer?.value ?? "", completion: completion))
-            if state.busy { return .wait }
-            state.busy = true
-            return .next
+            counters.waiting += users.count
+            return true
         }
-        switch word {
-        case .full: completion(.failure(StoreError(code: .overloaded, message: "too many recipients are looked up; try again in a moment")))
-        case .next: self.next()
-        case .wait: break
+        guard isTaken else {
+            completion(.failure(StoreError(code: .overloaded, message: "too many recipients are looked up; try again in a moment")))
+            return
         }
+        if self.queue.append(Request(users: users, customer: customer?.value ?? "", completion: completion)) { self.next() }
     }
 
     /// The same for any number of users, one portion after the other, so that what is known of many is not held all at once, and others have their turn.
@@ -112,40 +102,24 @@ public final class RecipientReader: Sendable {
         return try result.get()
     }
 
-    /// Whole requests up to the bound, at least one.
-    private func take(_ state: inout State) -> [Request]? {
-        guard let first = state.waiting.popFirst() else {
-            state.busy = false
-            return nil
-        }
-        var requests = [first]
-        var users = first.users.count
-        while let next = state.waiting.first, users + next.users.count <= self.settings.batch {
-            users += next.users.count
-            requests.append(state.waiting.removeFirst())
-        }
-        state.counters.waiting -= users
-        state.counters.queries += 1
-        state.counters.lookups += users
-        return requests
+    private func next() {
+        self.queue.next(take: self.take, begin: self.send)
     }
 
-    /// Begins the next query. Without a connection each one fails before it returns and asks for the next one from within: that is begun by the loop
-    /// that is at it, or all that waits would be on one stack.
-    private func next() {
-        let isAtIt = self.state.withLock { state in
-            state.turns += 1
-            return state.turns > 1
+    /// Whole requests up to the bound, at least one.
+    private func take(_ waiting: inout Deque<Request>) -> [Request] {
+        var requests = [waiting.removeFirst()]
+        var users = requests[0].users.count
+        while let next = waiting.first, users + next.users.count <= self.settings.batch {
+            users += next.users.count
+            requests.append(waiting.removeFirst())
         }
-        if isAtIt { return }
-        var isDone = false
-        while !isDone {
-            if let requests = self.state.withLock({ self.take(&$0) }) { self.send(requests) }
-            isDone = self.state.withLock { state in
-                state.turns -= 1
-                return state.turns == 0
-            }
+        self.state.withLock { counters in
+            counters.waiting -= users
+            counters.queries += 1
+            counters.lookups += users
         }
+        return requests
     }
 
     // Index: preferences_pkey twice, contacts_pkey. Each LIMIT keeps its part a lookup by key for every user, whatever the planner thinks of tables that
@@ -236,4 +210,15 @@ public final class RecipientReader: Sendable {
             return nil
         }
     }
+}
+
+/// That something is kept of a user is said at the head of the inbox, which every write has in its hands.
+enum KnownRecipient {
+    // Index: heads_pkey. With the row that it announces in one transaction; it stays when that row goes.
+    static let mark = """
+        WITH head AS (
+            INSERT INTO heads (user_id, epoch, is_known) VALUES ($1, 0, true)
+            ON CONFLICT (user_id) DO UPDATE SET is_known = true WHERE NOT heads.is_known
+        )
+        """
 }

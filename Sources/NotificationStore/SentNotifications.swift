@@ -43,7 +43,7 @@ public struct SentNotifications: Sendable {
         try await self.each(selector) { .correct($0, correction) } isChange: { status in
             switch status {
             case .changed, .stored, .recovered: true
-            case .unchanged, .notFound, .claimed: false
+            case .unchanged, .notFound, .claimed, .known: false
             }
         }
     }
@@ -53,7 +53,7 @@ public struct SentNotifications: Sendable {
             switch status {
             // Unchanged: it had no number, and went without one.
             case .changed, .unchanged, .recovered: true
-            case .stored, .notFound, .claimed: false
+            case .stored, .notFound, .claimed, .known: false
             }
         }
     }

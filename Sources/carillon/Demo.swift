@@ -10,8 +10,7 @@ import WebClient
 struct Demo: Sendable {
     let configuration: NodeConfiguration
     let credentials: Credentials
-    let writer: InboxWriter
-    let planner: NotifyPlanner
+    let notifier: Notifier
     let catalogue: @Sendable () -> Catalogue
 
     func add(to routes: inout GatewayRoutes) {
@@ -68,16 +67,10 @@ struct Demo: Sendable {
             return loop.makeSucceededFuture(Problem.invalidBody("The body is not JSON.").response(instance: request.requestID))
         }
         let promise = loop.makePromise(of: GatewayResponse.self)
-        self.planner.plan(notify, users: notify.users, now: .now()) { plan in
-            switch plan {
+        self.notifier.notify(notify, now: .now()) { result in
+            switch result {
+            case .success: promise.succeed(GatewayResponse(status: .noContent))
             case .failure(let error): promise.succeed(Problem(error, failure: "failed").response(instance: request.requestID))
-            case .success(let plan):
-                self.writer.submit(plan.commands) { result in
-                    switch result {
-                    case .success: promise.succeed(GatewayResponse(status: .noContent))
-                    case .failure(let error): promise.succeed(Problem(error, failure: "failed").response(instance: request.requestID))
-                    }
-                }
             }
         }
         return promise.futureResult

@@ -21,6 +21,7 @@ final class NodeMetrics: Sendable {
         var repair: CopyRepair?
         var catalogue: LiveCatalogue?
         var recipients: RecipientReader?
+        var notifier: Notifier?
         var audience: DirectAudience?
         var jobs: JobWorker?
     }
@@ -49,6 +50,7 @@ final class NodeMetrics: Sendable {
         }
     }
     func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
+    func watch(notifier: Notifier) { self.state.withLock { $0.notifier = notifier } }
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
@@ -99,6 +101,11 @@ final class NodeMetrics: Sendable {
             text.counter("carillon_published_total", "Messages published.", publisher.published)
             text.counter("carillon_publish_failures_total", "Messages left to the commit tail.", publisher.failed)
             text.histogram("carillon_publish_seconds", "From commit to Redis' answer.", self.publish)
+        }
+        if let notifier = state.notifier?.counters {
+            text.counter("carillon_notify_guesses_total", "Requests for one user that were written without asking what is known of the user.", notifier.guesses)
+            text.counter("carillon_notify_wrong_guesses_total", "Those of them that were left out and planned again.", notifier.wrongGuesses)
+            text.gauge("carillon_known_recipients", "Users who are asked about at once, since something is known of them.", notifier.known)
         }
         if let recipients = state.recipients?.counters {
             text.counter("carillon_recipient_queries_total", "Queries for what recipients prefer and where they are reached.", recipients.queries)

@@ -67,9 +67,13 @@ struct NodeService: Service {
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
         let catalogue = { @Sendable in configuration.catalogue.current }
         metrics.watch(catalogue: configuration.catalogue)
-        let planner = recipients.map { NotifyPlanner(recipients: $0) }
         var runner: JobRunner?
-        if let writer, let planner {
+        var notifier: Notifier?
+        if let writer, let recipients {
+            let planner = NotifyPlanner(recipients: recipients)
+            let made = Notifier(planner: planner, writer: writer)
+            notifier = made
+            metrics.watch(notifier: made)
             runner = JobRunner(
                 store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
         }
@@ -79,13 +83,13 @@ struct NodeService: Service {
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
 
-        if configuration.roles.contains(.api), let writer, let recipients, let planner, let runner {
+        if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
             let audience = DirectAudience(reader: recipients)
             metrics.watch(audience: audience)
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
                 counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, planner: planner, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
+                credentials: credentials, notifier: notifier, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
                 sent: SentNotifications(pool: pool, writer: writer), jobs: runner, audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
@@ -97,7 +101,7 @@ struct NodeService: Service {
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
-                Demo(configuration: configuration, credentials: credentials, writer: writer, planner: planner, catalogue: catalogue).add(to: &routes)
+                Demo(configuration: configuration, credentials: credentials, notifier: notifier, catalogue: catalogue).add(to: &routes)
             }
         }
 

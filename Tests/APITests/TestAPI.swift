@@ -110,7 +110,7 @@ struct TestAPI: Sendable {
         let api = API(
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
-            planner: planner, recipients: Recipients(pool: self.pool, reader: self.recipients),
+            notifier: Notifier(planner: planner, writer: self.writer), recipients: Recipients(pool: self.pool, reader: self.recipients),
             audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer), jobs: runner,
             audit: AuditStore(pool: self.pool), catalogue: { catalogue }, logger: logger)
         let router = GatewayRoutes.makeRouter()

@@ -106,7 +106,7 @@ private struct Walk {
 
     private mutating func command() throws -> (Int, InboxCommand) {
         let index = self.random.below(self.models.count)
-        let action: InboxCommand.Action = try
+        let action: InboxCommand.Action =
             switch self.random.below(100) {
             case 0..<36: .create(self.new(index))
             case 42..<62:

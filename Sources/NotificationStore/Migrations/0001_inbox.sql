@@ -29,7 +29,9 @@ CREATE TABLE heads (
     -- customer, U+001F, type -> [unread, unseen]; the type empty: the customer's sum; the customer empty: none.
     counts   jsonb   NOT NULL DEFAULT '{}',
     mark_seq bigint  NOT NULL DEFAULT 0,              -- all with state_seq up to here are read
-    seen_seq bigint  NOT NULL DEFAULT 0               -- all with state_seq up to here are seen
+    seen_seq bigint  NOT NULL DEFAULT 0,              -- all with state_seq up to here are seen
+    -- Preferences or a contact of the user are kept, or were: who writes for one user learns by the way that there is something to be read.
+    is_known boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 CREATE TABLE notifications (

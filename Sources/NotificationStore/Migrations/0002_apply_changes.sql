@@ -6,7 +6,8 @@
 -- One row a change, or a word about an item that made none, and at the end one row a user with its head (status 4).
 CREATE TYPE change_result AS (
     item            integer,     -- index from 1 of the item; null for heads
-    status          smallint,    -- 0 changed, 1 nothing to change, 2 not found, 3 stored without a number, 4 head, 5 its request was done before
+    status          smallint,    -- 0 changed, 1 nothing to change, 2 not found, 3 stored without a number, 4 head, 5 its request was done before,
+                                 -- 6 left out, since something is known of the user
     user_id         text,
     epoch           bigint,
     seq             bigint,
@@ -68,7 +69,8 @@ $$;
 --
 -- Ops: 1 create, 2 set flags, 3 delete, 4 all read, 5 all seen, 6 scheduled one comes due, 7 expire, 8 taken back, or end of retention,
 -- 9 correct (the body is a JSON object of the members to change; level and priority where they are
--- among them; in_app says whether the expiry is), 10 nothing but its deliveries, 11 erase a portion of the inbox.
+-- among them; in_app says whether the expiry is), 10 nothing but its deliveries, 11 erase a portion of the inbox, 12 create,
+-- unless something is known of the user: then the item is left out with its claim, and it is the request's only one.
 --
 -- Deliveries name the item that they belong to (from 1) and are written with it.
 CREATE FUNCTION apply_changes(
@@ -109,7 +111,8 @@ DECLARE
     v_before  jsonb;
     v_written boolean := false;   -- something besides the heads and their changes
     v_key     text;
-    v_done    boolean[] := '{}';  -- by claim: made before
+    v_done    boolean[] := '{}';  -- by claim: made before, or given up
+    v_out     boolean[] := '{}';  -- by item: left out
     v_numbers bigint[] := '{}';   -- by item of a request with a claim
 BEGIN
     -- Locks existing heads and makes missing ones, in byte order. The condition is never true: the row is locked all the same.
@@ -172,6 +175,21 @@ BEGIN
             r.status := 5;
             RETURN NEXT r;
             CONTINUE;
+        END IF;
+
+        IF v_op = 12 THEN
+            IF h.is_known THEN
+                IF p_claims[i] > 0 THEN
+                    DELETE FROM idempotency
+                    WHERE owner = p_claim_owners[p_claims[i]] AND route = p_claim_routes[p_claims[i]] AND key = p_claim_keys[p_claims[i]];
+                    v_done[p_claims[i]] := true;
+                END IF;
+                v_out[i] := true;
+                r.status := 6;
+                RETURN NEXT r;
+                CONTINUE;
+            END IF;
+            v_op := 1;
         END IF;
 
         IF v_op = 1 OR v_op = 6 THEN
@@ -502,7 +520,7 @@ BEGIN
                d.not_before, v_now, v_now
         FROM unnest(p_delivery_items, p_delivery_channels, p_delivery_endpoints, p_delivery_states, p_delivery_reasons, p_delivery_not_before)
              AS d(item, channel, endpoint, state, reason, not_before)
-        WHERE v_done[p_claims[d.item]] IS NOT TRUE
+        WHERE v_done[p_claims[d.item]] IS NOT TRUE AND v_out[d.item] IS NOT TRUE
         ON CONFLICT DO NOTHING;
         v_written := true;
     END IF;
