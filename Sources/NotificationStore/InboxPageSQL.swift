@@ -110,16 +110,28 @@ struct InboxPageSQL {
         let all = texts.indices.map { "SELECT * FROM g\($0)" }.joined(separator: " UNION ALL ")
         let offset = self.bind(.int8(Int64(self.query.offset)))
         let limit = self.bind(.int8(Int64(self.query.limit + 1)))
+        // The head is one value, since each row repeats it. The rows come as the inner statement sorted them; to sort them again costs a copy of all bodies.
         return """
-            SELECT GREATEST(h.epoch, c.epoch), h.seq, h.unread, h.unseen, h.counts::text, l.*
-            FROM cluster c CROSS JOIN LATERAL (
-                SELECT epoch, seq, unread, unseen, counts, mark_seq, seen_seq FROM heads WHERE user_id = $1
-                UNION ALL SELECT 0, 0, 0, 0, '{}', 0, 0 WHERE NOT EXISTS (SELECT FROM heads WHERE user_id = $1)
+            SELECT h.head, l.*
+            FROM (
+                SELECT \(Self.head) AS head, COALESCE(e.mark_seq, 0) AS mark_seq, COALESCE(e.seen_seq, 0) AS seen_seq
+                FROM cluster c LEFT JOIN heads e ON e.user_id = $1 OFFSET 0
             ) h LEFT JOIN LATERAL (
                 WITH \(texts.joined(separator: ", ")) \(all) ORDER BY rank, seq DESC OFFSET \(offset) LIMIT \(limit)
             ) l ON true
-            ORDER BY l.rank, l.seq DESC
             """
+    }
+
+    // Index: heads_pkey.
+    private static let head = """
+        concat_ws('|', GREATEST(e.epoch, c.epoch), COALESCE(e.seq, 0), COALESCE(e.unread, 0), COALESCE(e.unseen, 0), COALESCE(e.counts, '{}')::text)
+        """
+
+    /// Reads the head as this statement gives it; nil when it is none.
+    static func head(_ text: String) -> InboxHead? {
+        let parts = text.split(separator: "|", maxSplits: 4, omittingEmptySubsequences: false)
+        guard parts.count == 5, let epoch = Int64(parts[0]), let seq = Int64(parts[1]), let unread = Int32(parts[2]), let unseen = Int32(parts[3]) else { return nil }
+        return InboxHead(position: StreamPosition(epoch: epoch, seq: seq), unread: unread, unseen: unseen, counts: String(parts[4]))
     }
 
     private static let names = "rank, id, seq, state_seq, read, seen, archived, read_at, body"

@@ -141,14 +141,23 @@ public struct InboxReader: Sendable {
         return try await Self.run { () async throws(PostgresError) in
             let rows = try await self.pool.execute(statement, values)
             guard let first = rows.first else { throw PostgresError(code: .decoding, message: "the cluster row is missing") }
-            var page = InboxPage(items: [], next: nil, head: try Self.head(first, 0))
-            for row in rows where try !row.isNull(5) {
+            guard let head = InboxPageSQL.head(try first.text(0)) else { throw PostgresError(code: .decoding, message: "the head is not understood") }
+            var page = InboxPage(items: [], next: nil, head: head)
+            page.items.reserveCapacity(rows.count)
+            var last: (rank: Int32, seq: Int64) = (0, .max)
+            for row in rows where try !row.isNull(1) {
+                let item = try Self.item(row, from: 2)
+                let place = (rank: try row.int4(1), seq: item.createdSeq)
+                guard place.rank > last.rank || (place.rank == last.rank && place.seq < last.seq) else {
+                    throw PostgresError(code: .decoding, message: "the page is not in order")
+                }
+                last = place
                 if page.items.count == query.limit {
                     let last = page.items[query.limit - 1]
                     page.next = InboxQuery.Cursor(unread: !last.state.contains(.read), seq: last.createdSeq)
                     break
                 }
-                page.items.append(try Self.item(row, from: 6))
+                page.items.append(item)
             }
             return page
         }
