@@ -103,7 +103,7 @@ struct InboxWrites: Sendable {
         return allowed + [""]
     }
 
-    /// Writes the commands, and those again of which more remains.
+    /// Writes the commands, and those again of which more remains or may remain: of a recovered one nobody heard.
     private func repeated(
         _ commands: [InboxCommand], _ visitor: Visitor, _ context: CarillonRequestContext
     ) async throws(Problem) -> (updated: Int, head: InboxHead) {
@@ -117,7 +117,7 @@ struct InboxWrites: Sendable {
             remaining = []
             for (command, outcome) in zip(round, outcomes) {
                 updated += outcome.updated
-                if outcome.more { remaining.append(command) }
+                if outcome.more || outcome.status == .recovered { remaining.append(command) }
                 head = outcome.status == .recovered ? nil : outcome.head
             }
         }
