@@ -139,8 +139,7 @@ struct ReadAllBody: Sendable {
             switch name {
             case "customer_id", "type":
                 guard let id = value.string.flatMap({ OpaqueID($0) }) else {
-                    errors.append(
-                        FieldError(pointer: "/" + name, detail: "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character"))
+                    errors.add("/" + name, "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
                     continue
                 }
                 if name == "type" { self.type = id.value } else { self.customer = id.value }
