@@ -70,7 +70,7 @@ struct AdminKeys: Sendable {
 }
 
 /// The body of a new key: all of it is known, or nothing is made.
-private struct KeyBody {
+struct KeyBody {
     var name = ""
     var scopes: Set<Scope> = []
 
@@ -83,25 +83,25 @@ private struct KeyBody {
             case ("name", .string(let text)): name = text
             case ("scopes", .array(let values)): scopes = values
             case ("name", _), ("scopes", _): break
-            default: errors.append(FieldError(pointer: "/" + member, detail: "is not a field of an API key"))
+            default: errors.add("/" + member, "is not a field of an API key")
             }
         }
         if let name, (1...nameBound).contains(name.unicodeScalars.count), !name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) {
             self.name = name
         } else {
-            errors.append(FieldError(pointer: "/name", detail: "must be a text of 1 to \(nameBound) characters, none of them a control character"))
+            errors.add("/name", "must be a text of 1 to \(nameBound) characters, none of them a control character")
         }
         let words = Scope.allCases.map(\.rawValue).joined(separator: ", ")
         if let scopes, !scopes.isEmpty {
             for (index, value) in scopes.enumerated() {
                 guard let scope = value.string.flatMap(Scope.init(rawValue:)) else {
-                    errors.append(FieldError(pointer: "/scopes/\(index)", detail: "must be one of " + words))
+                    errors.add("/scopes/\(index)", "must be one of " + words)
                     continue
                 }
                 self.scopes.insert(scope)
             }
         } else {
-            errors.append(FieldError(pointer: "/scopes", detail: "must be a list of some of " + words))
+            errors.add("/scopes", "must be a list of some of " + words)
         }
         guard let first = errors.first else { return }
         throw Problem(.unprocessableEntity, "invalid_body", "\(first.pointer): \(first.detail)", errors: errors)

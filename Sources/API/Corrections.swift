@@ -77,20 +77,20 @@ enum SelectorReader {
                 words[name] = text
             case "collapse_key", "rec_type", "rec_id", "customer_id":
                 guard let word = value.string.flatMap({ OpaqueID($0) }) else {
-                    errors.append(FieldError(pointer: "/" + name, detail: Self.wordRule))
+                    errors.add("/" + name, Self.wordRule)
                     continue
                 }
                 words[name] = word.value
             case "user_ids":
                 guard case .array(let list) = value, (1...NotifyRequest.Limits().users).contains(list.count) else {
-                    errors.append(FieldError(pointer: "/user_ids", detail: "must be an array of 1 to \(NotifyRequest.Limits().users) users"))
+                    errors.add("/user_ids", "must be an array of 1 to \(NotifyRequest.Limits().users) users")
                     continue
                 }
                 for (index, item) in list.enumerated() { Self.add(item, "/user_ids/\(index)", to: &given, &errors) }
             case "user_id", "userId":
                 Self.add(value, "/" + name, to: &given, &errors)
             default:
-                errors.append(FieldError(pointer: "/" + name, detail: rest))
+                errors.add("/" + name, rest)
             }
         }
         var marks: [SentSelector.Mark] = []
@@ -98,12 +98,12 @@ enum SelectorReader {
         if let key = words["collapse_key"] { marks.append(.collapseKey(key)) }
         switch (words["rec_type"], words["rec_id"]) {
         case (let type?, let id?): marks.append(.record(type: type, id: id))
-        case (.some, nil): errors.append(FieldError(pointer: "/rec_id", detail: "is needed beside rec_type"))
-        case (nil, .some): errors.append(FieldError(pointer: "/rec_type", detail: "is needed beside rec_id"))
+        case (.some, nil): errors.add("/rec_id", "is needed beside rec_type")
+        case (nil, .some): errors.add("/rec_type", "is needed beside rec_id")
         case (nil, nil): break
         }
         if errors.isEmpty, marks.count != 1 {
-            errors.append(FieldError(pointer: "", detail: "needs one of id, collapse_key, and rec_type with rec_id"))
+            errors.add("", "needs one of id, collapse_key, and rec_type with rec_id")
         }
         if let first = errors.first {
             throw Problem(.unprocessableEntity, "invalid_body", "\(first.pointer): \(first.detail)", errors: errors)
@@ -115,7 +115,7 @@ enum SelectorReader {
 
     private static func add(_ value: JSONValue, _ pointer: String, to users: inout [UserID]?, _ errors: inout [FieldError]) {
         guard let user = value.string.flatMap({ UserID($0) }) else {
-            if errors.count < 20 { errors.append(FieldError(pointer: pointer, detail: self.wordRule)) }
+            errors.add(pointer, self.wordRule)
             return
         }
         users == nil ? users = [user] : users!.append(user)

@@ -17,17 +17,17 @@ struct FlagsBody: Sendable, Equatable {
         for (name, value) in try JSONBody.object(body) {
             guard case .bool(let flag) = value else {
                 let isKnown = ["read", "seen", "archived"].contains(name)
-                errors.append(FieldError(pointer: "/" + name, detail: isKnown ? "must be true or false" : "cannot be changed"))
+                errors.add("/" + name, isKnown ? "must be true or false" : "cannot be changed")
                 continue
             }
             switch name {
             case "read": self.read = flag
             case "seen": self.seen = flag
             case "archived": self.archived = flag
-            default: errors.append(FieldError(pointer: "/" + name, detail: "cannot be changed"))
+            default: errors.add("/" + name, "cannot be changed")
             }
         }
-        if self.archived == true, self.read == false { errors.append(FieldError(pointer: "/read", detail: "what is archived is read")) }
+        if self.archived == true, self.read == false { errors.add("/read", "what is archived is read") }
         guard let first = errors.first else { return }
         throw Problem(.unprocessableEntity, "invalid_body", "\(first.pointer): \(first.detail)", errors: errors)
     }

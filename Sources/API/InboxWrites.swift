@@ -103,7 +103,7 @@ struct InboxWrites: Sendable {
         return allowed + [""]
     }
 
-    /// Writes the commands, and those again of which more remains.
+    /// Writes the commands, and those again of which more remains or may remain: of a recovered one nobody heard.
     private func repeated(
         _ commands: [InboxCommand], _ visitor: Visitor, _ context: CarillonRequestContext
     ) async throws(Problem) -> (updated: Int, head: InboxHead) {
@@ -117,7 +117,7 @@ struct InboxWrites: Sendable {
             remaining = []
             for (command, outcome) in zip(round, outcomes) {
                 updated += outcome.updated
-                if outcome.more { remaining.append(command) }
+                if outcome.more || outcome.status == .recovered { remaining.append(command) }
                 head = outcome.status == .recovered ? nil : outcome.head
             }
         }
@@ -139,8 +139,7 @@ struct ReadAllBody: Sendable {
             switch name {
             case "customer_id", "type":
                 guard let id = value.string.flatMap({ OpaqueID($0) }) else {
-                    errors.append(
-                        FieldError(pointer: "/" + name, detail: "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character"))
+                    errors.add("/" + name, "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
                     continue
                 }
                 if name == "type" { self.type = id.value } else { self.customer = id.value }

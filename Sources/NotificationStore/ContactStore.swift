@@ -35,7 +35,7 @@ public struct ContactStore: Sendable {
         let values = [
             .text(user.value), text(contact.email), text(contact.phone), text(contact.locale), text(contact.timezone?.identifier), text(contact.telegramChatID),
         ]
-        return try await InboxReader.run { () async throws(PostgresError) in
+        return try await InboxReader.runWrite { () async throws(PostgresError) in
             guard let row = try await self.pool.execute(Self.put, values).first else { throw PostgresError(code: .decoding, message: "no answer to an insertion") }
             return Timestamp(microseconds: try row.timestamptz(0))
         }
@@ -43,7 +43,7 @@ public struct ContactStore: Sendable {
 
     /// False when there was none.
     public func delete(of user: UserID) async throws(StoreError) -> Bool {
-        try await InboxReader.run { () async throws(PostgresError) in
+        try await InboxReader.runWrite { () async throws(PostgresError) in
             try await self.pool.execute(Self.delete, [.text(user.value)]).affectedRows > 0
         }
     }

@@ -188,6 +188,15 @@ public struct InboxReader: Sendable {
         }
     }
 
+    /// The same for a statement that writes: one that was cut off may have been committed.
+    static func runWrite<Value: Sendable>(_ body: () async throws(PostgresError) -> Value) async throws(StoreError) -> Value {
+        do throws(PostgresError) {
+            return try await body()
+        } catch {
+            throw WriterLane.translate(error)
+        }
+    }
+
     static func translate(_ error: PostgresError) -> StoreError {
         // A read that was in doubt was only a read.
         let translated = WriterLane.translate(error)

@@ -50,7 +50,7 @@ public struct PreferencesStore: Sendable {
     /// Replaces what is stored by what `change` makes of it, whoever else changes it at the same time.
     ///
     /// - Returns: What is stored now.
-    /// - Throws: What `change` throws, or ``StoreError``; then nothing was changed. Its code is `refused` for one customer too many.
+    /// - Throws: What `change` throws, or what the store says: nothing was changed, unless that is in doubt.
     public func change(
         of user: UserID, customer: CustomerID?, _ change: @Sendable (Preferences) throws(ValidationError) -> Preferences
     ) async throws(PreferencesError) -> Preferences {
@@ -78,7 +78,7 @@ public struct PreferencesStore: Sendable {
             (statement, values) = (Self.insert, key + [.text(text)])
         }
         let rows = try await Self.store { () async throws(StoreError) in
-            try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(statement, values).affectedRows }
+            try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(statement, values).affectedRows }
         }
         if rows == 0, before == nil, try await self.isFull(user, customer) { throw .tooManyCustomers }
         return rows > 0

@@ -57,12 +57,13 @@ struct TestAPI: Sendable {
     let address: SocketAddress
     let key: String
     private let server: GatewayServer
-    private let writer: InboxWriter
+    let writer: InboxWriter
     let recipients: RecipientReader
     let pool: PostgresPool
 
-    static func run(_ body: (TestAPI) async throws -> Void) async throws {
-        let api = try await TestAPI()
+    /// - Parameter postgres: nil stands for the server of all tests.
+    static func run(on postgres: PostgresServer? = nil, _ body: (TestAPI) async throws -> Void) async throws {
+        let api = try await TestAPI(postgres ?? .shared())
         do {
             try await body(api)
         } catch {
@@ -72,9 +73,8 @@ struct TestAPI: Sendable {
         await api.end()
     }
 
-    private init() async throws {
+    private init(_ postgres: PostgresServer) async throws {
         let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
-        let postgres = try PostgresServer.shared()
         let configuration = PostgresConfiguration(url: postgres.url(database: try postgres.makeDatabase()))
         let connection = PostgresConnection(configuration: configuration, name: "migrations", logger: logger)
         connection.start()

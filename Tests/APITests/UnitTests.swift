@@ -141,6 +141,24 @@ struct UnitTests {
         #expect(NotifyAnswer("{\"notifications\":[]}", seqs: [:]) == nil)
     }
 
+    @Test("of a body that is wrong everywhere the first twenty mistakes are named")
+    func manyMistakes() throws {
+        let unknown = JSONValue.object((0..<100).map { ("x\($0)", .null) })
+        let words = JSONValue.object([("name", .string("n")), ("scopes", .array((0..<100).map { .string("\($0)") }))])
+        let users = JSONValue.object([("id", .string("\(NotificationID.make())")), ("user_ids", .array(Array(repeating: .null, count: 100)))])
+        func mistakes(_ read: () throws(Problem) -> Void) -> Int {
+            do throws(Problem) { try read() } catch { return error.errors.count }
+            return 0
+        }
+        for json in [unknown, words] {
+            #expect(mistakes { () throws(Problem) in _ = try KeyBody(ByteBuffer(bytes: json.encoded), nameBound: 200) } == 20)
+        }
+        for json in [unknown, users] {
+            #expect(mistakes { () throws(Problem) in _ = try SelectorReader.selector(json, isRest: { _ in false }, rest: "no") } == 20)
+        }
+        #expect(mistakes { () throws(Problem) in _ = try FlagsBody(ByteBuffer(bytes: unknown.encoded)) } == 20)
+    }
+
     @Test("a tag matches itself, its weak form, and the asterisk")
     func tags() {
         let tag = EntityTag.make([1, 2, 3])

@@ -158,14 +158,16 @@ def test_an_upload_whose_node_is_killed_leaves_nothing(world):
 
 
 class Held:
-    """A lock that keeps users of jobs from being written."""
+    """What a transaction keeps locked until it is released; `lock` answers "held" once it has it."""
 
-    def __init__(self, world):
+    JOB_USERS = "LOCK TABLE job_users IN SHARE MODE; SELECT 'held';"
+
+    def __init__(self, world, lock):
         port = str(world.postgres.port)
         self.process = subprocess.Popen(
             [f"{world.postgres.programs}/psql", "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", port, "-U", "carillon", "-d", "carillon"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdin.write("BEGIN; LOCK TABLE job_users IN SHARE MODE; SELECT 'held';\n")
+        self.process.stdin.write(f"BEGIN; {lock}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "held\n"
 
@@ -193,7 +195,7 @@ def test_a_large_upload_waits_for_postgres_in_the_client_and_costs_the_node_litt
             connection.sendall(part)
             sent += len(part)
 
-    lock = Held(world)
+    lock = Held(world, Held.JOB_USERS)
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     try:
@@ -226,8 +228,14 @@ def test_a_large_upload_waits_for_postgres_in_the_client_and_costs_the_node_litt
 
 def test_the_queue_is_measured(world):
     prefix, users = names(2000)
-    job = trigger(world, users)
-    until(lambda: any(worker.metrics()['carillon_queue_depth{queue="jobs"}'] >= 1 for worker in world.workers), "the queue's depth")
+    # Only who was notified before has a head to hold. The job cannot end before it is let go.
+    world.notify(users[0])
+    lock = Held(world, f"SELECT 'held' FROM heads WHERE user_id = '{users[0]}' FOR UPDATE;")
+    try:
+        job = trigger(world, users)
+        until(lambda: any(worker.metrics()['carillon_queue_depth{queue="jobs"}'] >= 1 for worker in world.workers), "the queue's depth")
+    finally:
+        lock.release()
     until(lambda: status(world, job)["state"] == "done", "the job to be done", patience=120)
     until(lambda: all(worker.metrics()['carillon_queue_depth{queue="jobs"}'] == 0 for worker in world.workers), "the queue to be empty")
     assert all(worker.metrics()['carillon_queue_oldest_seconds{queue="jobs"}'] == 0 for worker in world.workers)

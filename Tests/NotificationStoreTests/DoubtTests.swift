@@ -82,6 +82,47 @@ extension Store {
             }
         }
 
+        enum Said: CaseIterable, Sendable {
+            case preferences, contact, noContact
+        }
+
+        private func say(_ said: Said, _ node: Node) async throws(StoreError) {
+            let contacts = ContactStore(pool: node.pool)
+            switch said {
+            case .preferences:
+                do throws(PreferencesError) {
+                    _ = try await PreferencesStore(pool: node.pool).change(of: u, customer: nil) { stored throws(ValidationError) in
+                        var changed = stored
+                        changed.channels[.sms] = true
+                        return changed
+                    }
+                } catch {
+                    guard case .store(let failure) = error else { preconditionFailure("\(error)") }
+                    throw failure
+                }
+            case .contact: _ = try await contacts.put(Contact(email: "a@b.c"), of: u)
+            case .noContact: _ = try await contacts.delete(of: u)
+            }
+        }
+
+        @Test("preferences and contacts whose connection breaks while they are written are said to be in doubt, not to be unwritten", arguments: Said.allCases)
+        func said(_ said: Said) async throws {
+            let database = try await self.database()
+            try await database.withNode(connections: 4) { node async throws in
+                // Reads go on.
+                let held = try await OpenTransaction(database, "LOCK TABLE preferences, contacts IN SHARE MODE")
+                async let outcome = failure { () async throws(StoreError) in try await say(said, node) }
+                try await until {
+                    try await node.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'relation'") == 1
+                }
+                database.server.kill()
+                #expect(await outcome?.code == .inDoubt)
+                try database.server.start()
+                _ = try? await held.commit()
+                await until { node.pool.isAvailable }
+            }
+        }
+
         @Test("whatever else the repetition meets, nobody is told that nothing was written until that is known")
         func otherErrors() async throws {
             let database = try await self.database()

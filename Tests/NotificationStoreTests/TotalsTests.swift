@@ -72,6 +72,23 @@ extension Store {
             }
         }
 
+        @Test("a read is counted once though the same notification is changed again in the same batch, and again when it was unread in between")
+        func sameBatch() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let (once, twice) = (try await node.create(u), try await node.create(u))
+                func flags(_ id: NotificationID, read: Bool? = nil, archived: Bool? = nil) -> InboxCommand {
+                    InboxCommand(user: u, action: .setFlags(id, read: read, seen: nil, archived: archived, scope: nil))
+                }
+                let outcomes = try await node.writer.write([
+                    flags(once, read: true), flags(twice, read: true), flags(once, archived: true), flags(twice, read: false), flags(twice, read: true),
+                    flags(once, archived: false),
+                ])
+                #expect(outcomes.allSatisfy { $0.status == .changed })
+                #expect(try await node.number("SELECT count(DISTINCT at) FROM changes WHERE kind = 2") == 1)
+                #expect(try await states(node) == ["created": 2, "read": 3])
+            }
+        }
+
         @Test("a read's time since the creation is counted, since it was due where it was planned")
         func latency() async throws {
             try await Database.migrated().withNode { node async throws in

@@ -70,11 +70,13 @@ BEGIN
         UNION ALL
         SELECT s.at, s.customer_id, COALESCE(n.type, g.gone_type, ''), COALESCE(n.event, g.gone_event, ''), 'read',
                EXTRACT(EPOCH FROM s.at - n.shown_at)::double precision
-        FROM span s
+        -- What a batch changes has one time: of one that was read and changed again in it, only the first is the read.
+        FROM (SELECT *, lag(state & 1 = 1, 1, false) OVER (PARTITION BY user_id, notification_id, at ORDER BY seq) AS was_read
+              FROM span WHERE kind = 2) s
         LEFT JOIN LATERAL (SELECT type, event, GREATEST(created_at, deliver_at) AS shown_at FROM notifications n
                            WHERE n.user_id = s.user_id AND n.id = s.notification_id LIMIT 1) n ON true
         LEFT JOIN gone g ON n.type IS NULL AND g.user_id = s.user_id AND g.notification_id = s.notification_id
-        WHERE s.kind = 2 AND s.state & 1 = 1 AND s.read_at = s.at
+        WHERE s.state & 1 = 1 AND s.read_at = s.at AND NOT s.was_read
         UNION ALL
         -- "All read" without a filter: what lies between this mark and the one before. Index: notifications_inbox, notifications_touched, marks_pkey.
         SELECT s.at, n.customer_id, n.type, COALESCE(n.event, ''), 'read', EXTRACT(EPOCH FROM s.at - GREATEST(n.created_at, n.deliver_at))::double precision

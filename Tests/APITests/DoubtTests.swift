@@ -1,0 +1,48 @@
+import NotificationCore
+import NotificationStore
+import PostgresClient
+import TestServers
+import Testing
+
+@testable import API
+
+@Suite("Writes whose answer is lost")
+struct DoubtTests {
+    private static let writing = "datname = current_database() AND query LIKE '%apply_changes%' AND wait_event = 'SyncRep'"
+
+    @Test("all read of one type goes on after a part of which nobody heard", .timeLimit(.minutes(2)))
+    func readAll() async throws {
+        let postgres = try PostgresServer()
+        try await TestAPI.run(on: postgres) { api in
+            let user = try #require(UserID("u"))
+            let body = JSONValue.object([("title", .string("T")), ("type", .string("chat")), ("user_id", .string("u"))])
+            let request = try NotifyRequest(json: body, catalogue: Catalogue([Catalogue.Kind(name: "chat")]), now: .now())
+            // A part is 2,000.
+            for _ in 0..<5 {
+                _ = try await api.writer.write(
+                    (0..<500).map { _ in
+                        InboxCommand(user: user, action: .create(NewNotification(id: .make(), request: request, body: "\"title\":\"T\"", createdAt: .now())))
+                    })
+            }
+            // A commit is on disk and waits for a standby that there is not; who is cut off then has committed.
+            try postgres.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            try postgres.psql("SELECT pg_reload_conf()")
+            let token = try api.token("u")
+            async let answer = api.ask("POST", "/v1/notifications/read-all", token: token, "{\"type\":\"chat\"}")
+            while try await number(api, "SELECT count(*) FROM pg_stat_activity WHERE \(Self.writing)") == 0 { try Task.checkCancellation() }
+            #expect(try await number(api, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 30000)) FROM pg_stat_activity WHERE \(Self.writing)") == 1)
+            try postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
+            try postgres.psql("SELECT pg_reload_conf()")
+            let read = try await answer
+            #expect(read.status == 200)
+            #expect(read.number("unread") == 0)
+            // The others' number was in the answer that was lost.
+            #expect(read.number("updated") == 500)
+            #expect(api.writer.counters.recovered == 1)
+        }
+    }
+
+    private func number(_ api: TestAPI, _ sql: String) async throws -> Int64 {
+        try #require(try await api.pool.execute(PostgresStatement(sql, prepared: false)).first).int8(0)
+    }
+}
