@@ -10,13 +10,15 @@ In an answer
 - ids, times, positions, entity tags, keys and the like are compared by shape (`SHAPES`). Whatever one of them is in the page stands for what it is in the run:
   a command that names it is run with the real one.
 
-`NAMES` are the users, customers and records of the pages. Each run gives them an ending of its own, so that a page can be run any number of times.
+`NAMES` are the users, customers and records of the pages. Each run gives them an ending of its own, so that a page can be run any number of times. `PORT` becomes a
+free one.
 """
 
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +27,8 @@ from pathlib import Path
 
 PATIENCE = 60.0
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "acme", "globex", "booking-7", "key-1")
+# Where a page starts a node of its own.
+PORT = "8090"
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ SHAPES = {
     "etag": Shape(r"\"[0-9a-f]{32}\"", identity=True),
     "cursor": Shape(r"[\w-]{12,}", r"(?:(?<=\"next\":\")|(?<=[?&]after=))"),
     "key": Shape(r"ck_[\w-]{43}", r"\b", r"(?![\w-])", identity=True),
-    "ticket": Shape(r"[\w.-]{20,}", r"(?:(?<=\"ticket\":\")|(?<=carillon_token=))"),
+    "incarnation": Shape(r"\d{13}-[0-9a-z]+-[a-z]+-\d+", r"\b", r"\b"),
     "node": Shape(r"(?:api|edge|worker)-\d+", r"\b", r"\b"),
     "port": Shape(r"\d+", r"(?<=127\.0\.0\.1:)", named=False),
-    "retry": Shape(r"\d+", r"(?<=retry: )", named=False),
+    "retry": Shape(r"\d+", r"(?:(?<=retry: )|(?<=retry-after: )|(?<=try again in ))", named=False),
     "length": Shape(r"\d+", r"(?<=content-length: )", named=False),
     "left": Shape(r"\d+;t=\d+", r"(?<=;r=)", named=False),
     "seconds": Shape(r"\d+(?:\.\d+)?", r"(?:(?<=_seconds\":)|(?<=Max-Age=))", named=False),
@@ -129,6 +133,8 @@ class Names:
     def __init__(self, ending):
         self._ending = ending
         self._real = {name: name + ending for name in NAMES}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._real[PORT] = str(free.getsockname()[1])
 
     def into_run(self, text):
         words = sorted(self._real, key=len, reverse=True)
@@ -198,7 +204,12 @@ class Shell:
         self._streams = 0
         self._read = 0
         # The page's `deploy/local` is the cluster under test, and `carillon` the program that it runs.
-        self.run(f'deploy/local() {{ "{local}" "$1" --state "{state}" "${{@:2}}"; }}; carillon() {{ "$CARILLON_BIN" "$@"; }}')
+        self.run(f'deploy/local() {{ "{local}" "$1" --state "{state}" "${{@:2}}"; }}')
+        program = Path(self._folder.name) / ".bin/carillon"
+        program.parent.mkdir()
+        program.write_text('#!/bin/sh\nexec "$CARILLON_BIN" "$@"\n')
+        program.chmod(0o755)
+        self.run("PATH=$PWD/.bin:$PATH")
 
     def __enter__(self):
         return self
