@@ -249,6 +249,11 @@ class Cluster:
         self._pool = iter(())
         self._pools = itertools.count()
 
+    @property
+    def place(self):
+        """The command `deploy/local`, and the state folder of this cluster."""
+        return self._local, self._state
+
     def local(self, *arguments, check=True):
         verb, *rest = arguments
         result = subprocess.run(
