@@ -54,7 +54,7 @@ struct Comparison: Sendable {
         add("sent/s", { $0.throughput.sentPerSecond }, lowerIsBetter: false)
         add("received/s", { $0.throughput.receivedPerSecond }, lowerIsBetter: false)
         add("connects/s", { $0.connect.perSecond }, lowerIsBetter: false)
-        add("server CPU, µs per event", { $0.serverCPUPerEvent }, lowerIsBetter: true)
+        add("server CPU, µs per event", { $0.serverCpuPerEvent }, lowerIsBetter: true)
         func differ<Value: Equatable>(_ name: String, _ value: (RunReport) -> Value) {
             if value(a) != value(b) { differences.append("\(name): \(value(a)) and \(value(b))") }
         }

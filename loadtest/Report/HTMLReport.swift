@@ -30,7 +30,7 @@ struct HTMLReport {
             ("received", Plot.label(report.throughput.receivedPerSecond) + "/s"), ("connected", Plot.label(report.connect.perSecond) + "/s"),
             ("wrong events", String(wrong)),
         ]
-        if let cpu = report.serverCPUPerEvent { tiles.append(("server CPU per event", Plot.label(cpu) + " µs")) }
+        if let cpu = report.serverCpuPerEvent { tiles.append(("server CPU per event", Plot.label(cpu) + " µs")) }
         return tiles.map { "<div><b>\($0.1)</b><span>\($0.0)</span></div>" }.joined()
     }
 

@@ -46,9 +46,9 @@ extension RunReport {
             text += "\nstorm: \(storm.streams) streams cut; all ready after \(number(storm.ready, 2)) s, caught up after "
             text += storm.caughtUp.map { number($0, 2) + " s\n" } ?? "more than was waited for\n"
         }
-        if let serverCPUPerEvent {
-            text += "\nservers: \(number(serverCPUPerEvent)) µs of CPU for each event received ("
-            text += serverCPU.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 2)) s" }.joined(separator: ", ") + ")\n"
+        if let serverCpuPerEvent {
+            text += "\nservers: \(number(serverCpuPerEvent)) µs of CPU for each event received ("
+            text += serverCpu.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 2)) s" }.joined(separator: ", ") + ")\n"
         }
         text += "\nlost \(correctness.lost)  duplicated \(correctness.duplicated)  reordered \(correctness.reordered)"
         text += "  unread wrong \(correctness.unreadWrong)  resynced \(correctness.resynced)  wrong epoch \(correctness.wrongEpoch)"

@@ -74,9 +74,9 @@ struct RunReport: Codable, Sendable {
     var samples: [Sample]
     var marks: [Mark]
     /// Seconds of CPU of the servers' processes between the first stream and the last event, by name.
-    var serverCPU: [String: Double]
+    var serverCpu: [String: Double]
     /// Microseconds of CPU of all of them for each event that a stream received; connecting included.
-    var serverCPUPerEvent: Double?
+    var serverCpuPerEvent: Double?
     /// Versions and settings of what stands behind the nodes, where it could be asked.
     var versions: [String: String] = [:]
     /// Whether nothing was wrong: exit status 0.
@@ -120,10 +120,10 @@ struct RunReport: Codable, Sendable {
         self.samples = samples
         self.marks = marks
         curve = result.receipt.curve
-        serverCPU = usage.after.reduce(into: [:]) { all, entry in
+        serverCpu = usage.after.reduce(into: [:]) { all, entry in
             if let before = usage.before[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
         }
-        serverCPUPerEvent = serverCPU.isEmpty || counters.received == 0 ? nil : serverCPU.values.reduce(0, +) * 1e6 / Double(counters.received)
+        serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
             correctness.isClean && counters.skipped == 0 && streamsReady == plan.connections
             // A ramp ends where errors begin, and a storm may be held off.
