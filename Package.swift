@@ -137,6 +137,7 @@ let package = Package(
             name: "carillon-loadtest",
             dependencies: [
                 nio, nioPosix, nioHTTP1, nioConcurrency, arguments, crypto, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Yams", package: "Yams"),
             ],
             path: "loadtest",
             exclude: ["README.md", "benchmarks"],

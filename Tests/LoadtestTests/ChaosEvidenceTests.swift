@@ -21,7 +21,7 @@ struct ChaosEvidenceTests {
         plan.settle = 0.3
         let engine = try await LoadEngine.start(plan)
         try await engine.openStreams()
-        try await engine.send(origin: monotonicNow())
+        try await engine.send(origin: monotonicNow(), phase: plan.parts[0])
         try await engine.settle()
         try await engine.askCounts()
         try await engine.settle()

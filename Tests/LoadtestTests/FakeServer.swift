@@ -257,6 +257,8 @@ final class FakeServer: Sendable {
                 let off = inbox.has { if case .lyingCount = $0 { true } else { false } } ? 1 : 0
                 answer(200, "{\"unread\":\(state.unread + off),\"unseen\":0,\"by_type\":{\"x\":{\"unread\":9}},\"last_event_id\":\"1-\(state.seq)\"}")
             case (.POST, "notify"): notify(body)
+            case (.POST, "trigger"): trigger(body)
+            case (.POST, "sse"): direct(body)
             case (.PATCH, "read"): answer(inbox.change(user, parts[parts.count - 2], delete: false) ? 200 : 404, "{}")
             case (.DELETE, let id): answer(inbox.change(user, id, delete: true) ? 204 : 404)
             case (.POST, "read-all"):
@@ -280,6 +282,37 @@ final class FakeServer: Sendable {
             )
             for frame in state.frames.dropFirst(resume) { writeBody(frame) }
             inbox.users[user, default: .init()].streams.append(self)
+        }
+
+        private func trigger(_ body: String) {
+            let (names, data) = Self.parts(body)
+            for name in names { _ = inbox.create(name, data: data + Self.call(body)) }
+            answer(202, "{\"message\":\"sent\",\"job_id\":\"j\"}")
+        }
+
+        /// Direct events are counted like creations, so that they can be lost and doubled.
+        private func direct(_ body: String) {
+            let names = body.contains("\"broadcast\":true") ? Array(inbox.users.keys) : Self.parts(body).names
+            let data = "data: {\"title\":\"x\",\"data\":\(Self.parts(body).data)\(Self.call(body)),\"ephemeral\":true}\n\n"
+            inbox.created += 1
+            let number = inbox.created
+            let lost = inbox.has { if case .lose(number) = $0 { true } else { false } }
+            let twice = inbox.has { if case .double(number) = $0 { true } else { false } }
+            for name in names where !lost {
+                inbox.write(name, data)
+                if twice { inbox.write(name, data) }
+            }
+            answer(200, "{\"message\":\"sent\",\"edges\":1}")
+        }
+
+        private static func parts(_ body: String) -> (names: [String], data: String) {
+            let list = body.split(separator: "\"user_ids\":[")
+            let names = list.count < 2 ? [] : list[1].split(separator: "]")[0].split(separator: ",").map { String($0.dropFirst().dropLast()) }
+            return (names, String(body.split(separator: "\"data\":")[1].split(separator: "}")[0]) + "}")
+        }
+
+        private static func call(_ body: String) -> String {
+            ",\"rec_id\":\"" + body.split(separator: "\"rec_id\":\"")[1].split(separator: "\"")[0] + "\""
         }
 
         private func notify(_ body: String) {

@@ -121,7 +121,7 @@ struct ChaosRun: Sendable {
         }
         let origin = monotonicNow() + 50_000_000
         async let injected: Void = injector.run(origin: origin)
-        try await engine.send(origin: origin)
+        try await engine.send(origin: origin, phase: plan.parts[0])
         await injected
         try await goOn(engine)
 

@@ -7,12 +7,28 @@ struct LatencyRecorder: Sendable {
 
     private(set) var histogram = Histogram<UInt64>(lowestDiscernibleValue: 1_000, highestTrackableValue: highest, numberOfSignificantValueDigits: .three)
     /// Due times in nanoseconds that count.
-    let window: Range<UInt64>
+    private(set) var window: Range<UInt64>
+    /// Nanoseconds of earlier parts.
+    private var earlier: UInt64 = 0
     /// When the newest counted message came.
     private(set) var last: UInt64 = 0
 
-    init(window: Range<UInt64>) {
+    /// The same in parts of the window, by due time; two digits, so that ten minutes stay small.
+    private(set) var intervals: [Histogram<UInt64>] = []
+    /// Nanoseconds of one part.
+    private(set) var interval: UInt64 = 0
+    private static let intervalsAtMost: UInt64 = 600
+
+    /// With `intervals` a histogram is kept for each second of the window, or for longer parts of one over ten minutes.
+    init(window: Range<UInt64>, intervals: Bool = false) {
         self.window = window
+        guard intervals, !window.isEmpty else { return }
+        let length = window.upperBound - window.lowerBound
+        interval = max(1_000_000_000, (length + Self.intervalsAtMost - 1) / Self.intervalsAtMost)
+        let count = Int((length + interval - 1) / interval)
+        self.intervals = Array(
+            repeating: Histogram(lowestDiscernibleValue: 1_000, highestTrackableValue: Self.highest, numberOfSignificantValueDigits: .two), count: count
+        )
     }
 
     var count: UInt64 { histogram.totalCount }
@@ -21,29 +37,38 @@ struct LatencyRecorder: Sendable {
     mutating func record(due: UInt64, at now: UInt64) {
         guard window.contains(due) else { return }
         last = max(last, now)
-        histogram.record(min(now > due ? now - due : 0, Self.highest))
+        let latency = min(now > due ? now - due : 0, Self.highest)
+        histogram.record(latency)
+        if interval > 0 { intervals[Int((due - window.lowerBound) / interval)].record(latency) }
     }
 
     mutating func merge(_ other: LatencyRecorder) {
         histogram.add(other.histogram)
+        if interval == other.interval {
+            for index in 0..<min(intervals.count, other.intervals.count) { intervals[index].add(other.intervals[index]) }
+        }
         last = max(last, other.last)
     }
+
+    /// Adds what a later part of the run measured; rates are then over both parts together.
+    mutating func append(_ later: LatencyRecorder) {
+        histogram.add(later.histogram)
+        earlier += elapsed
+        window = later.window
+        last = later.last
+    }
+
+    /// Nanoseconds from the start of the window to its end, or to the last message if that came later.
+    private var elapsed: UInt64 { max(last, window.upperBound) - window.lowerBound }
 
     /// Counted messages a second, from the start of the window to the last of them: a server that falls behind shows
     /// less than the rate.
     var perSecond: Double {
         guard count > 0, last > window.lowerBound else { return 0 }
-        return Double(count) * 1e9 / Double(max(last, window.upperBound) - window.lowerBound)
+        return Double(count) * 1e9 / Double(earlier + elapsed)
     }
 
-    var percentiles: Percentiles {
-        func milliseconds(_ value: UInt64) -> Double { (Double(value) / 1e3).rounded() / 1e3 }
-        func at(_ percentile: Double) -> Double { count == 0 ? 0 : milliseconds(histogram.valueAtPercentile(percentile)) }
-        return Percentiles(
-            count: count, p50: at(50), p90: at(90), p99: at(99), p999: at(99.9), max: count == 0 ? 0 : milliseconds(histogram.max),
-            mean: count == 0 ? 0 : milliseconds(UInt64(histogram.mean))
-        )
-    }
+    var percentiles: Percentiles { Percentiles(histogram) }
 }
 
 /// Milliseconds.
@@ -55,4 +80,17 @@ struct Percentiles: Codable, Equatable, Sendable {
     var p999: Double
     var max: Double
     var mean: Double
+}
+
+extension Percentiles {
+    /// Of nanoseconds.
+    init(_ histogram: Histogram<UInt64>) {
+        func milliseconds(_ value: UInt64) -> Double { (Double(value) / 1e3).rounded() / 1e3 }
+        let count = histogram.totalCount
+        func at(_ percentile: Double) -> Double { count == 0 ? 0 : milliseconds(histogram.valueAtPercentile(percentile)) }
+        self.init(
+            count: count, p50: at(50), p90: at(90), p99: at(99), p999: at(99.9), max: count == 0 ? 0 : milliseconds(histogram.max),
+            mean: count == 0 ? 0 : milliseconds(UInt64(histogram.mean))
+        )
+    }
 }

@@ -6,7 +6,7 @@ struct StreamChecker {
         /// A `ready` after a reconnect.
         case resumed
         /// A creation that was not shown before.
-        case created(NotificationID?, due: UInt64?)
+        case created(NotificationID?, due: UInt64?, call: CallNumber?)
         case changed
         /// An event whose number was seen before.
         case repeated
@@ -14,6 +14,8 @@ struct StreamChecker {
         case closing(reason: String)
         /// Without a number: a direct event, `auth_expiring`, a lone `retry:`.
         case unnumbered
+        /// A direct event.
+        case direct(due: UInt64?, call: CallNumber?)
         case malformed
     }
 
@@ -49,7 +51,7 @@ struct StreamChecker {
             return .unnumbered
         case .message, .update, .delete, .readAll, .other:
             switch event.id {
-            case .absent: return .unnumbered
+            case .absent: return event.name == .message && event.facts.ephemeral ? .direct(due: event.facts.due, call: event.facts.call) : .unnumbered
             case .malformed: return fault()
             case .position(let position): return number(position, event)
             }
@@ -107,7 +109,7 @@ struct StreamChecker {
             // A replay shows a creation whose notification is gone as a `delete` under the creation's number.
             acknowledgements.show(id, seq: position.seq)
         }
-        return creation ? .created(event.facts.notification, due: event.facts.due) : .changed
+        return creation ? .created(event.facts.notification, due: event.facts.due, call: event.facts.call) : .changed
     }
 
     private func change(_ event: StreamEvent) -> UnreadModel.Change {

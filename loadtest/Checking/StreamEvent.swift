@@ -8,6 +8,8 @@ struct StreamEvent {
         var unseen: Int64?
         /// The `rec_id` of a notification of this tool's.
         var call: CallNumber?
+        /// `"ephemeral":true`: a direct event.
+        var ephemeral = false
         /// `"all":true`, which an `update` that names no notification carries.
         var all = false
         /// Whether `customer_id`, `type` or `up_to_seq` narrows a `read_all`.
@@ -53,6 +55,8 @@ struct StreamEvent {
                 facts.call = try reader.stringIfAny().flatMap { CallNumber($0.string) }
             } else if key.matches("all") {
                 facts.all = try reader.boolIfAny() ?? false
+            } else if key.matches("ephemeral") {
+                facts.ephemeral = try reader.boolIfAny() ?? false
             } else if key.matches("customer_id") || key.matches("type") || key.matches("up_to_seq") {
                 if try reader.skip() { facts.filtered = true }
             } else if key.matches("reason") {

@@ -15,6 +15,11 @@ struct ClusterEnvironment: Sendable {
         return ClusterEnvironment(values: said.merging(environment) { said, own in script.isChosen ? said : own })
     }
 
+    /// The cluster that the options name: the script's when they name no target, else what this process's environment says.
+    static func known(_ options: ConnectionOptions) throws(LoadtestError) -> ClusterEnvironment {
+        options.target.isEmpty ? try current(script: options.script) : ClusterEnvironment(values: ProcessInfo.processInfo.environment)
+    }
+
     subscript(name: String) -> String? {
         values[name].flatMap { $0.isEmpty ? nil : $0 }
     }

@@ -6,13 +6,29 @@ struct RunCommand: AsyncParsableCommand {
         commandName: "run", abstract: "Holds streams, sends on an open-loop schedule, checks everything, and reports."
     )
 
-    enum Publish: String, ExpressibleByArgument, CaseIterable { case notify }
+    /// A scenario by name, or a file.
+    enum Scenario: ExpressibleByArgument, Equatable {
+        case steady, ramp, broadcast, reconnectStorm, slowReaders, chaos
+        case file(String)
 
-    enum Scenario: String, ExpressibleByArgument, CaseIterable { case steady, chaos }
+        init?(argument: String) {
+            switch argument {
+            case "steady": self = .steady
+            case "ramp": self = .ramp
+            case "broadcast": self = .broadcast
+            case "reconnect-storm": self = .reconnectStorm
+            case "slow-readers": self = .slowReaders
+            case "chaos": self = .chaos
+            default:
+                guard argument.hasSuffix(".yaml") || argument.hasSuffix(".yml") else { return nil }
+                self = .file(argument)
+            }
+        }
+    }
 
     @OptionGroup var connection: ConnectionOptions
 
-    @Option(name: .long, help: "steady, or chaos: breaks a deploy/local cluster meanwhile and compares every stream with the database.")
+    @Option(name: .long, help: "steady, ramp, broadcast, reconnect-storm, slow-readers, chaos (breaks a deploy/local cluster), or a FILE.yaml of phases.")
     var scenario = Scenario.steady
 
     @Option(name: .long, help: "Of the faults of chaos. Default: random; it is printed.")
@@ -24,7 +40,7 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Seconds that are measured.")
     var duration: Double
 
-    @Option(name: .long, help: "Seconds at the same rate before that, checked but not measured.")
+    @Option(name: [.customLong("warm-up"), .customLong("warmup")], help: "Seconds at the same rate before that, checked but not measured.")
     var warmup: Double = 3
 
     @Option(name: .long, help: "Users of one notify call.")
@@ -33,7 +49,22 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Reads, deletes and read-alls for each notify call. Default: 0.1, in chaos 0.5.")
     var mix: Double?
 
-    @Option(name: .long, help: "How notifications are published.")
+    @Option(name: .long, help: "ramp: by how much each step is faster than the one before.")
+    var rampFactor = 1.25
+
+    @Option(name: .long, help: "ramp: milliseconds that p99 may have.")
+    var rampP99 = 250.0
+
+    @Option(name: .long, help: "reconnect-storm: seconds of sending before every stream is cut. Default: a third of the duration.")
+    var stormAt: Double?
+
+    @Option(name: .long, help: "slow-readers: how many of a hundred streams read slowly.")
+    var slowPercent = 10
+
+    @Option(name: .long, help: "Addresses that streams come from: 127.0.0.2-127.0.0.9.")
+    var sources: String?
+
+    @Option(name: .long, help: "notify, trigger, direct or broadcast.")
     var publish = Publish.notify
 
     @Option(name: .long, help: "Requests due and not answered; past it they count as overrun.")
@@ -45,18 +76,23 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Users whose count is compared with the API's at the end.")
     var verify = 1_000
 
+    @Option(name: .long, help: "Write the report there as one HTML file with plots.")
+    var html: String?
+
     @Option(name: .long, help: "Write the report there as JSON.")
     var json: String?
 
     func run() async throws {
         let mix = self.mix ?? (scenario == .chaos ? 0.5 : 0.1)
         guard rate > 0, rate <= 1_000_000, duration > 0, duration <= 604_800, (0...3_600).contains(warmup), (1...10_000).contains(group),
-            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0
+            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0, rampFactor > 1, rampFactor <= 10, rampP99 > 0, (1...99).contains(slowPercent),
+            stormAt.map({ (0..<duration + warmup).contains($0) }) ?? true
         else {
             throw LoadtestError.usage("A number is out of its bounds", "See --help; rates and durations are positive, a group has 1 to 10000 users")
         }
+        guard scenario != .chaos || publish == .notify else { throw LoadtestError.usage("chaos publishes by notify", "Leave --publish out") }
         if scenario == .chaos { return try await runChaos(mix: mix) }
-        var plan = try connection.plan(seconds: warmup + duration)
+        var plan = try connection.plan(seconds: max(3_600, warmup + duration))
         guard group <= plan.users.count else {
             throw LoadtestError.usage("A group of \(group) is more than \(plan.users.count) users", "Give a smaller --group or more --users")
         }
@@ -68,19 +104,70 @@ struct RunCommand: AsyncParsableCommand {
         plan.outstandingLimit = outstanding
         plan.settle = settle
         plan.verifyUsers = verify
+        try arrange(&plan)
+        for phase in plan.parts where phase.group > plan.users.count {
+            throw LoadtestError.usage("A group of \(phase.group) is more than \(plan.users.count) users", "Give a smaller group or more --users")
+        }
+        // Without numbers of their own answers, streams are known to be complete only from the counts of all users.
+        if plan.parts.contains(where: { $0.publish == .trigger }) { plan.verifyUsers = plan.users.count }
+        let cluster = try ClusterEnvironment.known(connection)
+        plan.processes = WatchedProcess.parse(cluster.list("CARILLON_PIDS"))
         let writer = ProgressWriter()
-        let report = try await LoadRun(plan: plan, progress: { writer.write($0) }).run()
+        var report = try await LoadRun(plan: plan, progress: { writer.write($0) }).run()
         writer.finish()
+        report.versions = ServerVersions.read(cluster)
+        if let html { try Self.write(Data(HTMLReport(report).page.utf8), to: html) }
         try write(report.text, try report.json)
         if !report.ok { throw ExitCode(1) }
     }
 
     func write(_ text: String, _ data: Data) throws {
         FileHandle.standardOutput.write(Data(text.utf8))
-        if let json {
-            do { try data.write(to: URL(fileURLWithPath: json)) } catch {
-                throw LoadtestError.environment("The report could not be written to '\(json)' (\(error))", "Give a path that can be written")
-            }
+        if let json { try Self.write(data, to: json) }
+    }
+
+    static func write(_ data: Data, to path: String) throws(LoadtestError) {
+        do { try data.write(to: URL(fileURLWithPath: path)) } catch {
+            throw .environment("The report could not be written to '\(path)' (\(error))", "Give a path that can be written")
         }
     }
+
+    /// What the scenario changes in the plan.
+    private func arrange(_ plan: inout RunPlan) throws {
+        plan.publish = publish
+        if let sources { plan.sources = try SourceAddresses.parse(sources) }
+        switch scenario {
+        case .steady, .chaos: break
+        case .broadcast: plan.publish = .broadcast
+        case .reconnectStorm: plan.stormAt = stormAt ?? warmup + duration / 3
+        case .slowReaders: plan.slowPercent = slowPercent
+        case .ramp:
+            plan.ramp = RampLimit(p99: rampP99)
+            var rate = rate
+            while plan.phases.count < Self.rampSteps, rate <= 1_000_000 {
+                plan.phases.append(
+                    SendPhase(
+                        name: "\(Int(rate))/s", rate: rate, duration: duration, warmup: plan.phases.isEmpty ? warmup : min(1, warmup), publish: publish,
+                        group: group, mix: plan.mix
+                    )
+                )
+                rate *= rampFactor
+            }
+        case .file(let path):
+            guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+                throw LoadtestError.usage("The file '\(path)' cannot be read", "Give a name of --help, or a YAML file")
+            }
+            plan.phases = try ScenarioFile.phases(text, name: path, base: plan.parts[0])
+        }
+        // A direct event has no id, so that there is nothing to read or to delete; every stream is in a broadcast.
+        if plan.publish.isDirect { plan.mix = 0 }
+        if plan.publish == .broadcast { plan.group = 1 }
+        for index in plan.phases.indices where plan.phases[index].publish.isDirect {
+            plan.phases[index].mix = 0
+            if plan.phases[index].publish == .broadcast { plan.phases[index].group = 1 }
+        }
+    }
+
+    /// Steps of a ramp.
+    private static let rampSteps = 64
 }

@@ -28,7 +28,10 @@ struct LoadEngine: Sendable {
 
     func openStreams() async throws { try await all { $0.openStreams() } }
     func dropAndResume() async throws { try await all { $0.dropAndResume() } }
-    func send(origin: UInt64) async throws { try await all { $0.startSending(origin: origin) } }
+    func send(origin: UInt64, phase: SendPhase) async throws { try await all { $0.startSending(origin: origin, phase: phase) } }
+    func hurry() async throws { _ = try await each { $0.hurry = true } }
+    func markCaughtUpTargets() async throws { _ = try await each { $0.markCaughtUpTargets() } }
+    func streamsNotCaughtUp() async throws -> Int { try await each { $0.streamsNotCaughtUp() }.reduce(0, +) }
     func notifyEach() async throws { try await all { $0.notifyEach() } }
     func askCounts() async throws {
         let share = (plan.verifyUsers + plan.loops - 1) / plan.loops

@@ -3,16 +3,18 @@ import NIOPosix
 
 extension LoadLoop {
     /// Starts the open loop at `origin`; succeeds when everything was due and is answered or has failed.
-    func startSending(origin: UInt64) -> EventLoopFuture<Void> {
-        let calls = plan.rate / Double(plan.group)
-        let seconds = plan.warmup + plan.duration
-        let measured = origin + UInt64(plan.warmup * 1e9)..<origin + UInt64(seconds * 1e9)
-        receipt = LatencyRecorder(window: measured)
+    func startSending(origin: UInt64, phase: SendPhase) -> EventLoopFuture<Void> {
+        self.phase = phase
+        let calls = phase.rate / Double(phase.group)
+        let seconds = phase.warmup + phase.duration
+        let measured = origin + UInt64(phase.warmup * 1e9)..<origin + UInt64(seconds * 1e9)
+        receipt = LatencyRecorder(window: measured, intervals: true)
+        slowReceipt = LatencyRecorder(window: measured)
         request = LatencyRecorder(window: measured)
         operation = LatencyRecorder(window: measured)
         tool = LatencyRecorder(window: measured)
         notifications = OpenLoopSchedule(origin: origin, rate: calls, seconds: seconds, offset: index, stride: plan.loops)
-        operations = OpenLoopSchedule(origin: origin, rate: calls * plan.mix, seconds: seconds, offset: index, stride: plan.loops)
+        operations = OpenLoopSchedule(origin: origin, rate: calls * phase.mix, seconds: seconds, offset: index, stride: plan.loops)
         let promise = eventLoop.makePromise(of: Void.self)
         sentPromise = promise
         let patience = seconds + plan.requestTimeout + plan.settle
@@ -48,7 +50,7 @@ extension LoadLoop {
         let now = monotonicNow()
         while let due = notifications?.takeDue(at: now) {
             tool.record(due: due, at: now)
-            counters.due += UInt64(plan.group)
+            counters.due += UInt64(phase.group)
             _ = window.offer(notify(due: due))
         }
         while let due = operations?.takeDue(at: now) {
@@ -80,11 +82,11 @@ extension LoadLoop {
     /// no message to another loop.
     private func takeUsers() -> Int {
         let start = nextUser
-        nextUser = (nextUser + plan.group) % (groupIsLocal ? users.count : plan.users.count)
+        nextUser = (nextUser + phase.group) % (groupIsLocal ? users.count : plan.users.count)
         return start
     }
 
-    private var groupIsLocal: Bool { plan.group <= users.count }
+    private var groupIsLocal: Bool { phase.group <= users.count }
 
     func userIndex(_ start: Int, _ offset: Int) -> Int {
         groupIsLocal ? users[(start + offset) % users.count].index : (start + offset) % plan.users.count
@@ -168,6 +170,7 @@ extension LoadLoop {
 
     private func failed(_ request: DueRequest, _ reason: String) {
         if !closing { counters.requestErrors[reason, default: 0] += 1 }
+        if case .notify(let start, let call) = request.kind, phase.publish != .notify { tell(of: call, start, accepted: false) }
         completed(request)
     }
 
@@ -197,17 +200,25 @@ extension LoadLoop {
         var buffer = ByteBuffer()
         switch request.kind {
         case .notify(let start, let call):
-            counters.sent += UInt64(plan.group)
+            counters.sent += UInt64(phase.group)
             var body = ByteBuffer()
-            body.writeString("{\"type\":\"SYSTEM\",\"title\":\"Load test\",\"content\":\"A notification of the load generator\",\"user_ids\":[")
-            for offset in 0..<plan.group {
-                if offset > 0 { body.writeString(",") }
-                body.writeString(plan.users[userIndex(start, offset)].json)
+            body.writeString("{\"type\":\"SYSTEM\",\"title\":\"Load test\",\"content\":\"A notification of the load generator\",")
+            if phase.publish == .broadcast {
+                body.writeString("\"broadcast\":true")
+            } else {
+                body.writeString("\"user_ids\":[")
+                for offset in 0..<phase.group {
+                    if offset > 0 { body.writeString(",") }
+                    body.writeString(plan.users[userIndex(start, offset)].json)
+                }
+                body.writeString("]")
             }
-            body.writeString("],\"data\":{\"due\":\(request.due - plan.origin),\"run\":\"\(plan.runID)\"}")
+            body.writeString(",\"data\":{\"due\":\(request.due - plan.origin),\"run\":\"\(plan.runID)\"}")
             if plan.chaos { body.writeString(",\"rec_type\":\"\(plan.runID)\",\"rec_id\":\"\(call)\"") }
+            // What is accepted without ids and numbers is told apart by the call's.
+            if phase.publish != .notify { body.writeString(",\"rec_type\":\"loadtest\",\"rec_id\":\"\(call)\"") }
             body.writeString("}")
-            head("POST /v1/internal/notify", plan.apiKey, target, body.readableBytes, &buffer)
+            head(phase.publish.route, plan.apiKey, target, body.readableBytes, &buffer)
             buffer.writeBuffer(&body)
         case .read(let user, let id):
             counters.operationsSent += 1
@@ -246,9 +257,15 @@ extension LoadLoop {
         if plan.chaos { learned(due, .accepted, at: now) }
         do throws(LoadtestError) {
             switch due.kind {
-            case .notify:
-                guard status == 201 else { return failed(due, "\(status) instead of 201") }
-                try acknowledged(body, due, at: now)
+            case .notify(let start, let call):
+                let expected = phase.publish.status
+                guard status == expected else { return failed(due, "\(status) instead of \(expected)") }
+                if phase.publish == .notify {
+                    try acknowledged(body, due, at: now)
+                } else {
+                    counters.acknowledged += UInt64(phase.group)
+                    tell(of: call, start, accepted: true)
+                }
             case .read(let user, let id):
                 counters.operationsDone += 1
                 user.wasRead(id)
@@ -299,6 +316,34 @@ extension LoadLoop {
         for (loop, acknowledgements) in others {
             let peer = peers[loop]
             peer.eventLoop.execute { peer.bound.value.acknowledge(acknowledgements) }
+        }
+    }
+
+    /// Tells every loop which of its streams have to show this call, or may.
+    private func tell(of call: CallNumber, _ start: Int, accepted: Bool) {
+        guard phase.publish != .broadcast else {
+            for peer in peers { peer.eventLoop.execute { peer.bound.value.expect(call, of: nil, accepted: accepted) } }
+            return
+        }
+        var shares: [Int: [Int]] = [:]
+        for offset in 0..<phase.group {
+            let user = userIndex(start, offset)
+            shares[plan.loop(ofUser: user), default: []].append(user)
+        }
+        for (loop, share) in shares {
+            let peer = peers[loop]
+            if loop == index { expect(call, of: share, accepted: accepted) } else {
+                peer.eventLoop.execute { peer.bound.value.expect(call, of: share, accepted: accepted) }
+            }
+        }
+    }
+
+    /// `named` nil: all users. A direct event is owed only to a stream that is live.
+    private func expect(_ call: CallNumber, of named: [Int]?, accepted: Bool) {
+        for user in named.map({ $0.compactMap(local) }) ?? users {
+            for stream in user.streams where !accepted || !phase.publish.isDirect || stream.phase == .live {
+                if accepted { stream.calls.accept(call) } else { stream.calls.doubt(call) }
+            }
         }
     }
 

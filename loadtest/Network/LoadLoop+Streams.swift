@@ -16,10 +16,18 @@ extension LoadLoop {
         for stream in streams where stream.phase == .live {
             stream.dropping = true
             stream.phase = .queued
+            if phase.publish.isDirect { stream.calls.forget() }
             counters.live -= 1
             stream.handler?.close()
         }
         return startOpening()
+    }
+
+    /// Remembers what every stream has to show by now; to be asked about with ``streamsNotCaughtUp()``.
+    func markCaughtUpTargets() { caughtUpTargets = streams.map(\.user.acknowledgedSeq) }
+
+    func streamsNotCaughtUp() -> Int {
+        zip(streams, caughtUpTargets).lazy.filter { stream, target in (stream.checker.sequence.position?.seq ?? 0) < target }.count
     }
 
     private func startOpening() -> EventLoopFuture<Void> {
@@ -54,7 +62,7 @@ extension LoadLoop {
             .connectTimeout(.seconds(5))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             // A fixed buffer: an adaptive one would keep for each stream what its largest burst needed.
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4_096))
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: stream.slow ? StreamHandler.slowRead : 4_096))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let (self_, stream) = load.value
@@ -63,6 +71,8 @@ extension LoadLoop {
                     try channel.pipeline.syncOperations.addHandler(handler)
                 }
             }
+        // A small window, so that slowness is felt by the server and not by this machine's memory.
+        if stream.slow { bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: 4_096) }
         let target = plan.targets[stream.index % plan.targets.count]
         if let source = plan.source(ofStream: stream.index), let address = try? SocketAddress(ipAddress: source, port: 0) {
             #if os(Linux)
@@ -99,15 +109,25 @@ extension LoadLoop {
         case .resumed:
             counters.resumed += 1
             ready(stream, at: now)
-        case .created(let id, let due):
+        case .created(let id, let due, let call):
             counters.received += 1
-            if let due { receipt.record(due: due + plan.origin, at: now) }
+            shown(due, call, on: stream, at: now)
             if let id, stream === stream.user.streams.first { stream.user.shown(id) }
+        case .direct(let due, let call):
+            counters.received += 1
+            shown(due, call, on: stream, at: now)
         case .closing(let reason):
             counters.closed[reason, default: 0] += 1
         case .changed, .repeated, .resynced, .unnumbered, .malformed:
             break
         }
+    }
+
+    private func shown(_ due: UInt64?, _ call: CallNumber?, on stream: StreamState, at now: UInt64) {
+        // Only what is of this run has a due time.
+        guard let due else { return }
+        if stream.slow { slowReceipt.record(due: due + plan.origin, at: now) } else { receipt.record(due: due + plan.origin, at: now) }
+        if phase.publish != .notify, let call { stream.calls.show(call) }
     }
 
     private func ready(_ stream: StreamState, at now: UInt64) {
@@ -134,6 +154,7 @@ extension LoadLoop {
         case .live:
             counters.live -= 1
             counters.disconnected += 1
+            if phase.publish.isDirect { stream.calls.forget() }
             reopenLater(stream)
         case .queued:
             guard stream.dropping else { return }

@@ -44,6 +44,13 @@ final class LoadLoop {
     var notifications: OpenLoopSchedule?
     var operations: OpenLoopSchedule?
     var receipt = LatencyRecorder(window: 0..<0)
+    /// Of the streams that read slowly.
+    var slowReceipt = LatencyRecorder(window: 0..<0)
+    var phase: SendPhase
+    /// Whether slow streams read as fast as the others: when sending is over.
+    var hurry = false
+    /// What each stream must have shown to have caught up with the storm, by its place in `streams`.
+    var caughtUpTargets: [UInt64] = []
     var request = LatencyRecorder(window: 0..<0)
     var operation = LatencyRecorder(window: 0..<0)
     var tool = LatencyRecorder(window: 0..<0)
@@ -65,11 +72,12 @@ final class LoadLoop {
         self.index = index
         self.eventLoop = eventLoop
         runID = Array(plan.runID.utf8)
+        phase = plan.parts[0]
         users = stride(from: index, to: plan.users.count, by: plan.loops).map(UserState.init)
         streams = (0..<plan.connections).compactMap { [users] stream in
             let user = plan.user(ofStream: stream)
             guard plan.loop(ofUser: user) == index else { return nil }
-            let state = StreamState(index: stream, user: users[user / plan.loops])
+            let state = StreamState(index: stream, user: users[user / plan.loops], slow: plan.isSlow(stream: stream))
             state.user.streams.append(state)
             return state
         }
@@ -107,7 +115,9 @@ final class LoadLoop {
 
     /// Streams that have not shown what they are known to have to.
     func streamsBehind() -> Int {
-        streams.lazy.filter { ($0.checker.sequence.position?.seq).map { [user = $0.user] in $0 < user.expectedSeq } ?? false }.count
+        streams.lazy.filter { stream in
+            stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false
+        }.count
     }
 
     /// The verdict. Nothing may be under way any more.
@@ -117,7 +127,7 @@ final class LoadLoop {
         for user in users where user.head != nil { correctness.usersCompared += user.streams.isEmpty ? 0 : 1 }
         for stream in streams {
             let checker = stream.checker
-            correctness.duplicated += checker.sequence.duplicated
+            correctness.duplicated += checker.sequence.duplicated + stream.calls.duplicated
             correctness.reordered += checker.sequence.reordered
             correctness.wrongEpoch += checker.sequence.wrongEpoch
             correctness.malformed += checker.malformed + checker.sequence.beforeReady
@@ -129,9 +139,10 @@ final class LoadLoop {
                 if api.epoch == position.epoch { head = max(head, api.seq) } else { correctness.wrongEpoch += 1 }
                 if let unread = stream.user.unread, !checker.agrees(unread: unread, at: api) { correctness.unreadWrong += 1 }
             }
-            correctness.lost += checker.lost(head: head)
+            // What was accepted by trigger and lost leaves a hole in the numbers too: one loss, seen from both sides.
+            correctness.lost += max(checker.lost(head: head), stream.calls.lost)
         }
-        return LoopResult(counters: snapshot(), correctness: correctness, receipt: receipt, request: request, operation: operation, tool: tool, connect: connect)
+        return LoopResult(counters: snapshot(), correctness: correctness, receipt: receipt, slowReceipt: slowReceipt, request: request, operation: operation, tool: tool, connect: connect)
     }
 
     /// What the oracle needs of this loop's users, by the user's index.

@@ -1,16 +1,28 @@
+import NIOConcurrencyHelpers
+
 /// `run`: opens the streams, sends on schedule, waits for what must come, compares, and reports.
 struct LoadRun: Sendable {
     let plan: RunPlan
     /// Told about once a second what is going on.
     var progress: @Sendable (Progress) -> Void = { _ in }
 
+    /// What is collected beside the loops.
+    private final class Notes: Sendable {
+        let samples = NIOLockedValueBox<[Sample]>([])
+        let marks = NIOLockedValueBox<[Mark]>([])
+    }
+
+    /// Samples kept; a longer run keeps the first ones.
+    private static let samplesAtMost = 86_400
+
     func run() async throws -> RunReport {
         let engine = try await LoadEngine.start(plan)
+        let notes = Notes()
         do {
             let report = try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await watch(engine) }
+                group.addTask { try await watch(engine, notes) }
                 defer { group.cancelAll() }
-                return try await drive(engine)
+                return try await drive(engine, notes)
             }
             try await engine.stop()
             return report
@@ -20,8 +32,9 @@ struct LoadRun: Sendable {
         }
     }
 
-    private func drive(_ engine: LoadEngine) async throws -> RunReport {
+    private func drive(_ engine: LoadEngine, _ notes: Notes) async throws -> RunReport {
         let servers = await HealthProbe.probe(plan.targets + plan.publishTargets)
+        let before = ProcessTable.usage(of: plan.processes)
         let connecting = monotonicNow()
         try await engine.openStreams()
         let opened = try await engine.counters()
@@ -32,18 +45,73 @@ struct LoadRun: Sendable {
             )
         }
         let connectSeconds = Double(max(1, opened.lastReadyAt - min(opened.lastReadyAt, connecting))) / 1e9
-        // A moment ahead, so that every loop has begun before the first message is due.
-        try await engine.send(origin: monotonicNow() + 50_000_000)
-        try await engine.settle()
+        let ramp = plan.ramp != nil
+        var phases: [PhaseReport] = []
+        var storm: StormReport?
+        var merged: LoopResult?
+        for phase in plan.parts {
+            // A moment ahead, so that every loop has begun before the first message is due.
+            let origin = monotonicNow() + 50_000_000
+            let errors = try await engine.counters().failures
+            notes.marks.withLockedValue { if plan.parts.count > 1 { $0.append(Mark(at: seconds(origin), name: phase.name)) } }
+            if let stormAt = plan.stormAt, storm == nil {
+                async let sending: Void = engine.send(origin: origin, phase: phase)
+                storm = try await self.storm(engine, after: stormAt, notes)
+                try await sending
+            } else {
+                try await engine.send(origin: origin, phase: phase)
+            }
+            try await engine.hurry()
+            try await engine.settle()
+            let result = try await engine.result()
+            var report = PhaseReport(
+                phase: phase, at: seconds(origin), sentPerSecond: result.request.perSecond * Double(phase.group),
+                receivedPerSecond: result.receipt.perSecond, latency: result.receipt.percentiles,
+                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, errors: result.counters.failures - errors, held: nil,
+                intervals: result.receipt.timeline(at: seconds(origin) + phase.warmup)
+            )
+            if let limit = plan.ramp {
+                report.held = report.errors == 0 && report.latency.p99 <= limit.p99 && report.sentPerSecond >= limit.share * phase.rate
+                    && result.correctness.isClean
+            }
+            phases.append(report)
+            if merged == nil { merged = result } else if report.held != false { merged!.merge(latenciesOf: result) }
+            if ramp, report.held == false { break }
+        }
+        let after = ProcessTable.usage(of: plan.processes)
         try await engine.askCounts()
         try await engine.settle()
         // What is shown twice comes after what was waited for.
         try await Task.sleep(for: .seconds(min(0.5, plan.settle)))
-        let result = try await engine.result()
-        return RunReport(plan: plan, servers: servers, streamsReady: opened.live, connectSeconds: connectSeconds, result: result)
+        var result = try await engine.result()
+        if let merged { result.takeLatencies(of: merged) }
+        return RunReport(
+            plan: plan, servers: servers, streamsReady: opened.live, connectSeconds: connectSeconds, result: result, phases: phases, storm: storm,
+            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, after)
+        )
     }
 
-    private func watch(_ engine: LoadEngine) async throws {
+    /// Cuts every stream and waits until all are back.
+    private func storm(_ engine: LoadEngine, after: Double, _ notes: Notes) async throws -> StormReport {
+        try await Task.sleep(for: .seconds(after))
+        let cut = monotonicNow()
+        let streams = try await engine.counters().live
+        notes.marks.withLockedValue { $0.append(Mark(at: seconds(cut), name: "all streams cut")) }
+        try await engine.dropAndResume()
+        let back = try await engine.counters()
+        let ready = Double(max(cut, back.lastReadyAt) - cut) / 1e9
+        notes.marks.withLockedValue { $0.append(Mark(at: seconds(monotonicNow()), name: "all ready")) }
+        try await engine.markCaughtUpTargets()
+        while try await engine.streamsNotCaughtUp() > 0 {
+            try await Task.sleep(for: .milliseconds(10))
+            if Double(monotonicNow() - cut) / 1e9 > plan.connectTimeout + ready { return StormReport(streams: streams, ready: ready, caughtUp: nil) }
+        }
+        return StormReport(streams: streams, ready: ready, caughtUp: Double(monotonicNow() - cut) / 1e9)
+    }
+
+    private func seconds(_ time: UInt64) -> Double { Double(time - min(time, plan.origin)) / 1e9 }
+
+    private func watch(_ engine: LoadEngine, _ notes: Notes) async throws {
         var second = 0
         var before = LoopCounters()
         while !Task.isCancelled {
@@ -51,6 +119,11 @@ struct LoadRun: Sendable {
             let now = try await engine.counters()
             second += 1
             progress(Progress(plan: plan, second: second, before: before, now: now))
+            let sample = Sample(
+                at: seconds(monotonicNow()), live: now.live, sent: now.sent - before.sent, received: now.received - before.received,
+                errors: now.failures - before.failures, processes: ProcessTable.usage(of: plan.processes)
+            )
+            notes.samples.withLockedValue { if $0.count < Self.samplesAtMost { $0.append(sample) } }
             before = now
         }
     }

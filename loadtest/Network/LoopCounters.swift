@@ -25,6 +25,9 @@ struct LoopCounters: Sendable, Equatable {
     /// `close` events by reason.
     var closed: [String: UInt64] = [:]
 
+    /// Requests that failed or overran, and streams refused.
+    var failures: UInt64 { requestErrors.values.reduce(0, +) + overruns + refused.values.reduce(0, +) }
+
     mutating func add(_ other: LoopCounters) {
         live += other.live
         everReady += other.everReady
@@ -84,6 +87,8 @@ struct LoopResult: Sendable {
     var correctness: Correctness
     /// From due to the bytes on a stream.
     var receipt: LatencyRecorder
+    /// The same on streams that read slowly.
+    var slowReceipt: LatencyRecorder
     /// From due to the answer to `notify`.
     var request: LatencyRecorder
     /// From due to the answer to a read, delete or read-all.
@@ -93,10 +98,24 @@ struct LoopResult: Sendable {
     /// From connecting to `ready`.
     var connect: LatencyRecorder
 
+    /// Of a later part of the same run.
+    mutating func merge(latenciesOf other: LoopResult) {
+        receipt.append(other.receipt)
+        slowReceipt.append(other.slowReceipt)
+        request.append(other.request)
+        operation.append(other.operation)
+        tool.append(other.tool)
+    }
+
+    mutating func takeLatencies(of other: LoopResult) {
+        (receipt, slowReceipt, request, operation, tool) = (other.receipt, other.slowReceipt, other.request, other.operation, other.tool)
+    }
+
     mutating func merge(_ other: LoopResult) {
         counters.add(other.counters)
         correctness.add(other.correctness)
         receipt.merge(other.receipt)
+        slowReceipt.merge(other.slowReceipt)
         request.merge(other.request)
         operation.merge(other.operation)
         tool.merge(other.tool)

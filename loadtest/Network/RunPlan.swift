@@ -35,6 +35,19 @@ struct RunPlan: Sendable {
     var group = 1
     /// Inbox operations per call.
     var mix: Double = 0
+    var publish = Publish.notify
+    /// What is sent, one after the other; empty: one part with the settings above.
+    var phases: [SendPhase] = []
+    /// Stop after the first part that did not hold, and say which did.
+    var ramp: RampLimit?
+    /// Seconds after the start of sending at which every stream is cut.
+    var stormAt: Double?
+    /// Streams of a hundred that read slowly.
+    var slowPercent = 0
+    /// Addresses that streams come from, round robin; empty: the kernel's choice, as long as its ports last.
+    var sources: [String] = []
+    /// Processes of the servers to look at each second.
+    var processes: [WatchedProcess] = []
     var loops = 2
     /// Keep-alive connections for requests, of all loops together.
     var publishConnections = 128
@@ -86,9 +99,17 @@ struct RunPlan: Sendable {
     func loop(ofUser user: Int) -> Int { user % loops }
     func user(ofStream stream: Int) -> Int { stream % users.count }
 
-    /// The address to bind a stream to, when one address has too few ports.
+    var parts: [SendPhase] {
+        phases.isEmpty ? [SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)] : phases
+    }
+
+    /// Every hundred streams hold the share of slow ones, spread evenly over users and loops.
+    func isSlow(stream: Int) -> Bool { (stream * 37) % 100 < slowPercent }
+
+    /// The address to bind a stream to: one of those given, or the next one when one address has too few ports.
     func source(ofStream stream: Int) -> String? {
-        connections > Self.streamsPerSource ? "127.0.0.\(1 + stream / Self.streamsPerSource)" : nil
+        if !sources.isEmpty { return sources[stream % sources.count] }
+        return connections > Self.streamsPerSource ? "127.0.0.\(1 + stream / Self.streamsPerSource)" : nil
     }
 }
 

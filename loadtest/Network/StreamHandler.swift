@@ -5,6 +5,9 @@ final class StreamHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
+    /// Bytes that a slow stream reads at once, four times a second.
+    static let slowRead = 512
+
     let stream: StreamState
     private let load: LoadLoop
     private var http = HTTPResponseParser()
@@ -26,6 +29,17 @@ final class StreamHandler: ChannelInboundHandler {
         var request = context.channel.allocator.buffer(capacity: 512)
         load.writeStreamRequest(stream, to: &request)
         context.writeAndFlush(wrapOutboundOut(request), promise: nil)
+        if stream.slow { readSlowly(context) }
+    }
+
+    private func readSlowly(_ context: ChannelHandlerContext) {
+        guard !ended else { return }
+        let options = context.channel.syncOptions
+        // Once sending is over, everything must come: it reads like the others.
+        do { try options?.setOption(.autoRead, value: load.hurry) } catch { return fail("broken") }
+        context.read()
+        guard !load.hurry else { return }
+        context.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(250)) { self.readSlowly(context) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

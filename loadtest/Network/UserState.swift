@@ -57,6 +57,8 @@ final class StreamState {
     let index: Int
     let user: UserState
     var checker = StreamChecker()
+    var calls = CallMatcher()
+    let slow: Bool
     var phase = Phase.queued
     var openedAt: UInt64 = 0
     /// Milliseconds that the server's `retry:` asked for.
@@ -67,8 +69,9 @@ final class StreamState {
     /// Everything it has shown, for the oracle of `chaos`; empty in other runs.
     var records: [StreamRecord] = []
 
-    init(index: Int, user: UserState) {
+    init(index: Int, user: UserState, slow: Bool = false) {
         self.index = index
         self.user = user
+        self.slow = slow
     }
 }

@@ -10,7 +10,7 @@ struct Progress: Sendable {
 
     init(plan: RunPlan, second: Int, before: LoopCounters, now: LoopCounters) {
         self.second = second
-        let due = plan.rate * (plan.warmup + plan.duration)
+        let due = plan.parts.reduce(0) { $0 + $1.rate * ($1.warmup + $1.duration) }
         fraction = due > 0 ? min(1, Double(now.due) / due) : Double(now.live) / Double(plan.connections)
         let errors = now.requestErrors.values.reduce(0, +) + now.overruns + now.refused.values.reduce(0, +)
         line =

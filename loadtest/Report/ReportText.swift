@@ -17,6 +17,7 @@ extension RunReport {
         for server in servers {
             text += "server \(server.url): health \(server.status.map(String.init) ?? "not answered") \(server.body?.prefix(300) ?? "")\n"
         }
+        for (name, version) in versions.sorted(by: { $0.key < $1.key }) { text += "\(name): \(version)\n" }
         text += "\nstreams: \(connect.ready) of \(settings.connections) ready for \(settings.users) users in \(number(connect.seconds, 2)) s"
         text += " (\(number(connect.perSecond, 0))/s)\n"
         text += "sent \(number(throughput.sentPerSecond))/s, received \(number(throughput.receivedPerSecond))/s"
@@ -28,6 +29,27 @@ extension RunReport {
         text += row("inbox operation", latency.operation)
         text += row("lateness of this tool", latency.toolLateness)
         text += row("connect to ready", connect.latency)
+        if let slow = phases.first?.slowReaders { text += row("on slow readers", slow) }
+        if phases.count > 1 || phases.first?.held != nil {
+            text += "\n  part                        rate    sent/s     p50 ms    p99 ms    errors\n"
+            for part in phases {
+                let cells = [part.phase.rate, part.sentPerSecond, part.latency.p50, part.latency.p99, Double(part.errors)].map { number($0, 2) }
+                text += "  " + part.phase.name.padding(toLength: 22, withPad: " ", startingAt: 0)
+                text += cells.map { String(repeating: " ", count: max(1, 10 - $0.count)) + $0 }.joined()
+                text += part.held.map { $0 ? "  held\n" : "  broke\n" } ?? "\n"
+            }
+            if let held = phases.last(where: { $0.held == true }) {
+                text += "last rate that held: \(number(held.phase.rate, 0))/s\n"
+            } else if phases.first?.held == false { text += "no rate held\n" }
+        }
+        if let storm {
+            text += "\nstorm: \(storm.streams) streams cut; all ready after \(number(storm.ready, 2)) s, caught up after "
+            text += storm.caughtUp.map { number($0, 2) + " s\n" } ?? "more than was waited for\n"
+        }
+        if let serverCpuPerEvent {
+            text += "\nservers: \(number(serverCpuPerEvent)) µs of CPU for each event received ("
+            text += serverCpu.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 2)) s" }.joined(separator: ", ") + ")\n"
+        }
         text += "\nlost \(correctness.lost)  duplicated \(correctness.duplicated)  reordered \(correctness.reordered)"
         text += "  unread wrong \(correctness.unreadWrong)  resynced \(correctness.resynced)  wrong epoch \(correctness.wrongEpoch)"
         text += "  malformed \(correctness.malformed)\n"

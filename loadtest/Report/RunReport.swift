@@ -10,6 +10,7 @@ struct RunReport: Codable, Sendable {
         var warmup: Double
         var group: Int
         var mix: Double
+        var publish: Publish
         var loops: Int
         var publishConnections: Int
         var targets: [String]
@@ -66,10 +67,25 @@ struct RunReport: Codable, Sendable {
     var throughput: Throughput
     var errors: Errors
     var correctness: Correctness
+    var phases: [PhaseReport]
+    var storm: StormReport?
+    /// Publish to receipt, for plots.
+    var curve: [CurvePoint]
+    var samples: [Sample]
+    var marks: [Mark]
+    /// Seconds of CPU of the servers' processes between the first stream and the last event, by name.
+    var serverCpu: [String: Double]
+    /// Microseconds of CPU of all of them for each event that a stream received; connecting included.
+    var serverCpuPerEvent: Double?
+    /// Versions and settings of what stands behind the nodes, where it could be asked.
+    var versions: [String: String] = [:]
     /// Whether nothing was wrong: exit status 0.
     var ok: Bool
 
-    init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult) {
+    init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult, phases: [PhaseReport] = [], storm: StormReport? = nil,
+        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:])
+    ) {
+        let first = plan.parts[0]
         let counters = result.counters
         command = CommandLine.arguments.redacted
         let elapsed = Double(monotonicNow() - plan.origin) / 1e9
@@ -77,8 +93,8 @@ struct RunReport: Codable, Sendable {
         machine = .current
         self.servers = servers
         settings = Settings(
-            connections: plan.connections, users: plan.users.count, rate: plan.rate, duration: plan.duration, warmup: plan.warmup, group: plan.group,
-            mix: plan.mix, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
+            connections: plan.connections, users: plan.users.count, rate: first.rate, duration: first.duration, warmup: first.warmup, group: first.group,
+            mix: first.mix, publish: first.publish, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
             publishTargets: plan.publishTargets.map(\.description)
         )
         connect = Connect(
@@ -90,7 +106,7 @@ struct RunReport: Codable, Sendable {
             toolLateness: result.tool.percentiles
         )
         throughput = Throughput(
-            sentPerSecond: result.request.perSecond * Double(plan.group), receivedPerSecond: result.receipt.perSecond, due: counters.due,
+            sentPerSecond: result.request.perSecond * Double(first.group), receivedPerSecond: result.receipt.perSecond, due: counters.due,
             sent: counters.sent, acknowledged: counters.acknowledged, received: counters.received, operations: counters.operationsDone,
             operationsIdle: counters.operationsIdle, receivedBytes: counters.receivedBytes
         )
@@ -99,9 +115,21 @@ struct RunReport: Codable, Sendable {
             resumed: counters.resumed, closed: counters.closed
         )
         correctness = result.correctness
+        self.phases = phases
+        self.storm = storm
+        self.samples = samples
+        self.marks = marks
+        curve = result.receipt.curve
+        serverCpu = usage.after.reduce(into: [:]) { all, entry in
+            if let before = usage.before[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
+        }
+        serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
-            correctness.isClean && counters.refused.isEmpty && counters.requestErrors.isEmpty && counters.overruns == 0 && counters.skipped == 0
-            && streamsReady == plan.connections
+            correctness.isClean && counters.skipped == 0 && streamsReady == plan.connections
+            // A ramp ends where errors begin, and a storm may be held off.
+            && (plan.ramp != nil ? phases.first?.held == true : counters.requestErrors.isEmpty && counters.overruns == 0)
+            && (plan.ramp != nil || plan.stormAt != nil || counters.refused.isEmpty)
+            && (plan.stormAt == nil || storm?.caughtUp != nil)
     }
 
     var json: Data {
