@@ -48,7 +48,7 @@ SHAPES = {
     "time": Shape(r"202\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", r"\b"),
     "day": Shape(r"202\d-\d\d-\d\d", r"\b", r"\b"),
     "date": Shape(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", named=False),
-    "position": Shape(r"\d+-\d+", r"(?:(?<=id: )|(?<=_event_id\":\"))", r"\b"),
+    "position": Shape(r"\d+-\d+", r"(?:(?<=id: )|(?<=_event_id\":\")|(?<=_event_id\": \"))", r"\b"),
     "etag": Shape(r"\"[0-9a-f]{32}\"", identity=True),
     "cursor": Shape(r"[\w-]{12,}", r"(?:(?<=\"next\":\")|(?<=[?&]after=))"),
     "key": Shape(r"ck_[\w-]{43}", r"\b", r"(?![\w-])", identity=True),
