@@ -38,7 +38,10 @@ struct NodeService: Service {
         limiter.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
-        let secret = try await self.secret(pool)
+        guard let secret = try await self.secret(pool) else {
+            try await self.stop(limiter, redis, pool, group)
+            return
+        }
         let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
@@ -141,42 +144,48 @@ struct NodeService: Service {
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
                 maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
         let (theEdge, theWriter) = (edge, writer)
-        try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { await verifier.run() }
-            tasks.addTask { await audit.run() }
-            if let theEdge {
-                tasks.addTask { await theEdge.runHeartbeat() }
-                tasks.addTask { await theEdge.runCommitTail() }
+        var failure: (any Error)?
+        do {
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { await verifier.run() }
+                tasks.addTask { await audit.run() }
+                if let theEdge {
+                    tasks.addTask { await theEdge.runHeartbeat() }
+                    tasks.addTask { await theEdge.runCommitTail() }
+                }
+                if configuration.roles.contains(.worker), let theWriter, let runner {
+                    let jobs = JobWorker(runner: runner, logger: self.logger)
+                    metrics.watch(jobs: jobs)
+                    tasks.addTask { await jobs.run() }
+                    var settings = Worker.Settings()
+                    settings.retentionDays = configuration.retentionDays
+                    let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
+                    let repair = CopyRepair(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                    metrics.watch(repair: repair)
+                    tasks.addTask { await worker.run() }
+                    tasks.addTask { await repair.run() }
+                    let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
+                    tasks.addTask { await counts.run() }
+                }
+                let address = try await server.start()
+                self.logger.info(
+                    "node started",
+                    metadata: [
+                        "address": "\(address)", "roles": "\(configuration.roles.map(\.rawValue).sorted().joined(separator: ","))",
+                        "connections": "\(configuration.maximumConnections)",
+                    ])
+                self.onStart(address, routes.served)
+                try? await gracefulShutdown()
+                self.logger.info("node drains")
+                health.drain()
+                await theEdge?.drain()
+                server.drain()
+                await server.shutdown()
+                tasks.cancelAll()
             }
-            if configuration.roles.contains(.worker), let theWriter, let runner {
-                let jobs = JobWorker(runner: runner, logger: self.logger)
-                metrics.watch(jobs: jobs)
-                tasks.addTask { await jobs.run() }
-                var settings = Worker.Settings()
-                settings.retentionDays = configuration.retentionDays
-                let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
-                let repair = CopyRepair(pool: pool, copies: copies, redis: redis, logger: self.logger)
-                metrics.watch(repair: repair)
-                tasks.addTask { await worker.run() }
-                tasks.addTask { await repair.run() }
-                let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
-                tasks.addTask { await counts.run() }
-            }
-            let address = try await server.start()
-            self.logger.info(
-                "node started",
-                metadata: [
-                    "address": "\(address)", "roles": "\(configuration.roles.map(\.rawValue).sorted().joined(separator: ","))",
-                    "connections": "\(configuration.maximumConnections)",
-                ])
-            self.onStart(address, routes.served)
-            try? await gracefulShutdown()
-            self.logger.info("node drains")
-            health.drain()
-            await theEdge?.drain()
-            server.drain()
-            await server.shutdown()
-            tasks.cancelAll()
+        } catch {
+            // The port is taken, mostly.
+            failure = error
         }
 
         edge?.stop()
@@ -185,6 +194,12 @@ struct NodeService: Service {
         await writer?.close()
         await recipients?.close()
         await audit.close()
+        try await self.stop(limiter, redis, pool, group)
+        if let failure { throw failure }
+    }
+
+    /// What every node begins with ends last.
+    private func stop(_ limiter: RateLimiter, _ redis: RedisClient, _ pool: PostgresPool, _ group: MultiThreadedEventLoopGroup) async throws {
         limiter.stop()
         try? await redis.shutdown().get()
         await pool.close()
@@ -192,17 +207,23 @@ struct NodeService: Service {
         self.logger.info("node stopped")
     }
 
-    /// Waits until the database is there and has the schema.
-    private func secret(_ pool: PostgresPool) async throws -> [UInt8] {
-        var complained = false
-        while true {
-            do {
-                return try await ClusterStore(pool: pool).secret()
-            } catch {
-                if !complained { self.logger.warning("waiting for the database", metadata: ["error": "\(error)"]) }
-                complained = true
+    /// Waits until the database is there and has the schema. Nil: the node is to stop before.
+    private func secret(_ pool: PostgresPool) async throws -> [UInt8]? {
+        do {
+            return try await cancelWhenGracefulShutdown {
+                var complained = false
+                while true {
+                    do {
+                        return try await ClusterStore(pool: pool).secret()
+                    } catch {
+                        if !complained { self.logger.warning("waiting for the database", metadata: ["error": "\(error)"]) }
+                        complained = true
+                    }
+                    try await Task.sleep(for: .milliseconds(100))
+                }
             }
-            try await Task.sleep(for: .milliseconds(100))
+        } catch is CancellationError {
+            return nil
         }
     }
 }
