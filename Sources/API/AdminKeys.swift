@@ -12,6 +12,7 @@ struct AdminKeys: Sendable {
 
     let keys: APIKeyStore
     let credentials: Credentials
+    let idempotency: Idempotency
 
     /// `GET /v1/admin/apikeys`: the last ones first.
     func list(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
@@ -38,14 +39,33 @@ struct AdminKeys: Sendable {
 
     /// `POST /v1/admin/apikeys`: the answer is the only place where the key ever stands.
     func create(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        try await Administrator(context.request, self.credentials).checkUnlimited()
+        let administrator = try await Administrator(context.request, self.credentials)
+        try administrator.checkUnlimited()
         let body = try KeyBody(context.request.body, nameBound: Self.nameBound)
-        let (made, key) = try await stored(administrationFailure, context) { () async throws(StoreError) in
-            try await self.keys.make(name: body.name, scopes: body.scopes)
+        let new = APIKeyStore.NewKey(name: body.name, scopes: body.scopes)
+        var members = Self.members(new.stored)
+        members.append(("key", .string(new.key)))
+        let bytes = JSONValue.object(members).encoded
+        guard case .application(let owner) = administrator.identity, let secret = Credentials.applicationKey(context.request),
+            var claim = try Idempotency.claim(context.request, owner: owner, route: "apikeys")
+        else {
+            try await stored(administrationFailure, context) { () async throws(StoreError) in _ = try await self.keys.insert(new) }
+            return Self.answer(bytes)
         }
-        var members = Self.members(made)
-        members.append(("key", .string(key)))
-        var answer = GatewayResponse.json(.created, JSONValue.object(members).encoded)
+        let sealed = SealedAnswer(secret: secret, idempotencyKey: claim.key)
+        claim.answer = try sealed.seal(bytes)
+        let claimed = claim
+        if try await stored(administrationFailure, context, { () async throws(StoreError) in try await self.keys.insert(new, claim: claimed) }) {
+            return Self.answer(bytes)
+        }
+        guard let first = sealed.open(try await self.idempotency.text(claimed)) else { throw Idempotency.notUnderstood }
+        var answer = Self.answer(first)
+        answer.headers.add(name: "idempotent-replayed", value: "true")
+        return answer
+    }
+
+    private static func answer(_ bytes: [UInt8]) -> GatewayResponse {
+        var answer = GatewayResponse.json(.created, bytes)
         answer.headers.add(name: "cache-control", value: "no-store")
         return answer
     }

@@ -13,9 +13,9 @@ public struct Administration: Sendable {
 
     public init(
         keys: APIKeyStore, connections: Connections, totals: TotalsStore, queues: QueueDepths, deliveries: DeliverySearch, erasure: UserErasure,
-        export: UserExport, credentials: Credentials
+        export: UserExport, idempotency: IdempotencyStore, jobs: JobStore, credentials: Credentials
     ) {
-        self.keys = AdminKeys(keys: keys, credentials: credentials)
+        self.keys = AdminKeys(keys: keys, credentials: credentials, idempotency: Idempotency(store: idempotency, jobs: jobs))
         self.connections = AdminConnections(connections: connections, credentials: credentials)
         self.statistics = AdminStatistics(totals: totals, queues: queues, credentials: credentials)
         self.users = AdminUsers(erasure: erasure, export: export, credentials: credentials)

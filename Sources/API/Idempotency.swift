@@ -29,12 +29,17 @@ final class Idempotency: Sendable {
 
     /// The claim of a request that carries a key; nil when it carries none.
     static func claim(_ request: GatewayRequest, owner: APIKeyStore.Key, route: String) throws(Problem) -> IdempotencyClaim? {
+        try Self.claim(request, owner: owner.id, route: route)
+    }
+
+    /// The same for the id of an API key.
+    static func claim(_ request: GatewayRequest, owner: NotificationID, route: String) throws(Problem) -> IdempotencyClaim? {
         guard let key = request.header("idempotency-key") else { return nil }
         guard (1...255).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) || $0 == 0x20 }) else {
             throw Problem(.unprocessableEntity, "invalid_body", "An Idempotency-Key has 1 to 255 printable ASCII characters.")
         }
         let digest = SHA256.hash(data: request.body.readableBytesView)
-        return IdempotencyClaim(owner: owner.id, route: route, key: key, digest: Array(digest), answer: "")
+        return IdempotencyClaim(owner: owner, route: route, key: key, digest: Array(digest), answer: "")
     }
 
     /// - Throws: 409 while this node has a request with the same key under way. Call ``ends(_:)`` in any other case.
@@ -60,6 +65,12 @@ final class Idempotency: Sendable {
     func replayJob(_ claim: IdempotencyClaim) async throws(Problem) -> NotificationID {
         guard let job = try await self.findJob(claim) else { throw Self.forgotten }
         return job
+    }
+
+    /// What is stored for the claim, whatever it is.
+    func text(_ claim: IdempotencyClaim) async throws(Problem) -> String {
+        guard let found = try await self.lookUp(claim) else { throw Self.forgotten }
+        return found.answer
     }
 
     private static let forgotten = Problem.unavailable("The answer to this Idempotency-Key has just been forgotten; try again.")
@@ -99,7 +110,7 @@ final class Idempotency: Sendable {
         return (try? JSONParser.parse(Array(found.answer.utf8)))?["job_id"]?.string.flatMap { NotificationID($0) }
     }
 
-    private static let notUnderstood = Problem(.internalServerError, "failed", "The stored answer is not understood.")
+    static let notUnderstood = Problem(.internalServerError, "failed", "The stored answer is not understood.")
 
     /// What a job has written for each of its users.
     private func answer(of job: NotificationID) async throws(Problem) -> NotifyAnswer {

@@ -102,7 +102,7 @@ public final class Credentials: Sendable {
     /// - Throws: ``Problem``: 401, 403, 429, or 503 when the key cannot be looked up now.
     public func application(_ request: GatewayRequest, scope: Scope) async throws(Problem) -> APIKeyStore.Key {
         let header = request.header("x-api-key")
-        guard let text = header ?? Self.bearer(request.header("authorization")) else { throw .unauthorized }
+        guard let text = Self.applicationKey(request) else { throw .unauthorized }
         guard text.hasPrefix("ck_") else {
             // A user's token, which is good for something else, is told so.
             if header == nil, let token = try? await self.token(text), let user = UserID(token.user) {
@@ -115,6 +115,11 @@ public final class Credentials: Sendable {
         try self.admit(key, request)
         guard key.scopes.contains(scope) else { throw .forbidden("The API key does not have the scope \(scope.rawValue).") }
         return key
+    }
+
+    /// What the request sends as an API key, whatever it is. It is a secret.
+    public static func applicationKey(_ request: GatewayRequest) -> String? {
+        request.header("x-api-key") ?? Self.bearer(request.header("authorization"))
     }
 
     /// The same for an API key.

@@ -26,25 +26,56 @@ public struct APIKeyStore: Sendable {
 
     public enum Status: String, Sendable, CaseIterable { case active, revoked, all }
 
-    /// - Returns: The key itself, `ck_` and 43 characters with 256 random bits, which cannot be had again.
-    public func create(name: String, scopes: Set<Scope>) async throws(StoreError) -> (id: NotificationID, key: String) {
-        let (made, key) = try await self.make(name: name, scopes: scopes)
-        return (made.id, key)
+    /// One that is to be stored.
+    public struct NewKey: Sendable {
+        public let stored: Key
+        /// The key itself: `ck_` and 43 characters with 256 random bits, which cannot be had again.
+        public let key: String
+
+        public init(name: String, scopes: Set<Scope>) {
+            var generator = SystemRandomNumberGenerator()
+            let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
+            self.key = "ck_" + String(decoding: (0..<43).map { _ in alphabet[Int(UInt8.random(in: 0..<64, using: &generator))] }, as: UTF8.self)
+            self.stored = Key(id: .make(), name: name, scopes: scopes, createdAt: .now(), revokedAt: nil)
+        }
     }
 
-    /// The same with all that is stored of it.
-    public func make(name: String, scopes: Set<Scope>) async throws(StoreError) -> (made: Key, key: String) {
-        var generator = SystemRandomNumberGenerator()
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-        let key = "ck_" + String(decoding: (0..<43).map { _ in alphabet[Int(UInt8.random(in: 0..<64, using: &generator))] }, as: UTF8.self)
-        let id = NotificationID.make()
-        let statement = PostgresStatement("INSERT INTO apikeys (id, name, hash, scopes) VALUES ($1, $2, $3, $4) RETURNING created_at")
-        let createdAt = try await InboxReader.run { () async throws(PostgresError) in
-            try await self.pool.execute(
-                statement, [.uuid(UUIDBytes(high: id.high, low: id.low)), .text(name), .bytea(Self.hash(key)), .textArray(scopes.map(\.rawValue).sorted())]
-            ).first?.timestamptz(0) ?? 0
+    public func create(name: String, scopes: Set<Scope>) async throws(StoreError) -> (id: NotificationID, key: String) {
+        let new = NewKey(name: name, scopes: scopes)
+        _ = try await self.insert(new)
+        return (new.stored.id, new.key)
+    }
+
+    private static let insertion = PostgresStatement("INSERT INTO apikeys (id, name, hash, scopes, created_at) VALUES ($1, $2, $3, $4, $5)")
+    // Index: idempotency_pkey. Two of one claim: the second waits here for the first, and stores nothing.
+    private static let claimedInsertion = PostgresStatement(
+        """
+        WITH claim AS (
+            INSERT INTO idempotency AS c (owner, route, key, digest, answer, at) VALUES ($6, $7, $8, $9, $10, clock_timestamp())
+            ON CONFLICT (owner, route, key) DO UPDATE SET digest = EXCLUDED.digest, answer = EXCLUDED.answer, ids = '{}', seqs = '{}', at = EXCLUDED.at
+            WHERE c.at < clock_timestamp() - interval '\(IdempotencyClaim.hours) hours'
+            RETURNING 1
+        )
+        INSERT INTO apikeys (id, name, hash, scopes, created_at) SELECT $1, $2, $3, $4, $5 FROM claim
+        """)
+
+    /// - Parameter claim: made in the same transaction.
+    /// - Returns: False when the claim was made before; then nothing was stored.
+    public func insert(_ new: NewKey, claim: IdempotencyClaim? = nil) async throws(StoreError) -> Bool {
+        let key = new.stored
+        var values: [PostgresValue] = [
+            .uuid(UUIDBytes(high: key.id.high, low: key.id.low)), .text(key.name), .bytea(Self.hash(new.key)), .textArray(key.scopes.map(\.rawValue).sorted()),
+            .timestamptz(microsecondsSince1970: key.createdAt.microseconds),
+        ]
+        var statement = Self.insertion
+        if let claim {
+            statement = Self.claimedInsertion
+            values += [
+                .uuid(UUIDBytes(high: claim.owner.high, low: claim.owner.low)), .text(claim.route), .text(claim.key), .bytea(claim.digest), .text(claim.answer),
+            ]
         }
-        return (Key(id: id, name: name, scopes: scopes, createdAt: Timestamp(microseconds: createdAt), revokedAt: nil), key)
+        let (chosen, parameters) = (statement, values)
+        return try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(chosen, parameters).affectedRows > 0 }
     }
 
     // Index: apikeys_pkey.

@@ -100,7 +100,8 @@ struct NodeService: Service {
             api.addRoutes(to: router)
             Administration(
                 keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
-                queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool), credentials: credentials
+                queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
+                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {

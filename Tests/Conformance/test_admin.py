@@ -1,5 +1,6 @@
 """What administrators see and do: keys, totals, queues, a user's data, and who may."""
 
+import concurrent.futures
 import json
 import time
 import uuid
@@ -144,6 +145,32 @@ def test_a_key_is_shown_once_works_everywhere_and_is_dead_once_it_is_revoked(clu
     assert all(key["id"] != made["id"] for key in admin.get("/apikeys", limit=200)["data"])
     gone = next(key for key in admin.get("/apikeys", status="revoked", limit=200)["data"] if key["id"] == made["id"])
     assert gone["revoked_at"] is not None
+
+
+def test_an_idempotency_key_makes_one_api_key_which_only_its_maker_is_shown_again(cluster, admin):
+    claim = {"Idempotency-Key": cluster.unique()}
+    body = {"name": claim["Idempotency-Key"], "scopes": ["admin"]}
+
+    def make(admin, node=0, headers=claim, **body):
+        return Admin(cluster, admin.headers, cluster.apis[node]).request("POST", "/apikeys", json=body, headers=headers)
+
+    first = make(admin, **body)
+    assert first.status_code == 201 and "Idempotent-Replayed" not in first.headers
+    for node in range(len(cluster.apis)):
+        again = make(admin, node, **body)
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert again.headers["Idempotent-Replayed"] == "true" and again.headers["Cache-Control"] == "no-store"
+    problem(make(admin, name="another", scopes=["admin"]), 422, "invalid_body")
+    problem(make(admin, headers={"Idempotency-Key": "x" * 256}, **body), 422, "invalid_body")
+    # Another key's claims are its own.
+    other = make(Admin(cluster, bearer(first.json()["key"])), **body)
+    assert other.status_code == 201 and other.json()["id"] != first.json()["id"]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        claims = {"Idempotency-Key": cluster.unique()}
+        answers = list(pool.map(lambda index: make(admin, index % len(cluster.apis), claims, **body), range(8)))
+    assert {answer.status_code for answer in answers} == {201} and len({answer.text for answer in answers}) == 1
+    named = [key for key in admin.get("/apikeys", limit=200)["data"] if key["name"] == body["name"]]
+    assert {key["id"] for key in named} == {first.json()["id"], other.json()["id"], answers[0].json()["id"]} and len(named) == 3
 
 
 def test_keys_come_in_pages_the_last_ones_first(admin):
