@@ -178,7 +178,10 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
-        .testTarget(name: "DeliveryTests", dependencies: ["Delivery", "NotificationCore"], swiftSettings: settings),
+        .testTarget(
+            name: "DeliveryTests", dependencies: ["Delivery", "NotificationStore", "NotificationCore", "PostgresClient", "TestServers", logging],
+            swiftSettings: settings
+        ),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationBus", "NotificationCore", nio], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
