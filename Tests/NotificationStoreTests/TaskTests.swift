@@ -256,7 +256,7 @@ extension Store {
             }
         }
 
-        @Test("a claim costs the same with 1,000,000 waiting as with 1,000, and no statement reads the table as a whole")
+        @Test("a claim costs the same with 1,000,000 waiting as with 2,000, and no statement reads the table as a whole")
         func flat() async throws {
             let settings = [
                 "session_preload_libraries": "auto_explain", "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on",
