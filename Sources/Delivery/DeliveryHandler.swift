@@ -35,24 +35,36 @@ public struct DeliveryHandler: TaskHandler {
     }
 
     public func attempt(_ task: QueuedTask, _ material: DeliveryMaterial?) async -> AttemptResult {
-        guard let material else { return Self.suppressed(.gone) }
-        if material.isExpired { return Self.suppressed(.expired) }
+        switch self.message(task, material) {
+        case .message(let message): Self.result(await self.sender.send(message))
+        case .none(let result): result
+        }
+    }
+
+    /// What there is to send, or why there is nothing.
+    enum Made: Sendable {
+        case message(OutgoingMessage)
+        case none(AttemptResult)
+    }
+
+    func message(_ task: QueuedTask, _ material: DeliveryMaterial?) -> Made {
+        guard let material else { return .none(Self.suppressed(.gone)) }
+        if material.isExpired { return .none(Self.suppressed(.expired)) }
         // Where the user is reached now: an address that was given up meanwhile is not written to.
-        guard let address = material.contact?.endpoint(self.channel) else { return Self.suppressed(.noContact) }
-        guard let user = task.user, let notification = task.notification else { return .over(.failed, reason: "the task names no notification") }
+        guard let address = material.contact?.endpoint(self.channel) else { return .none(Self.suppressed(.noContact)) }
+        guard let user = task.user, let notification = task.notification else { return .none(.over(.failed, reason: "the task names no notification")) }
         let text: OutgoingText
         do {
             text = try OutgoingText(
                 self.channel, stored: material.body, payload: task.payload, locale: material.contact?.locale, catalogue: self.catalogue())
         } catch {
             self.logger.error("message not made", metadata: ["notification": "\(notification)", "error": "\(error)"])
-            return .over(.failed, reason: "the message could not be made: \((error as? ValidationError)?.errors.first?.detail ?? "it is not understood")")
+            return .none(.over(.failed, reason: "the message could not be made: \((error as? ValidationError)?.errors.first?.detail ?? "it is not understood")"))
         }
-        if text.unlessRead, material.isRead { return Self.suppressed(.read) }
-        let message = OutgoingMessage(
+        if text.unlessRead, material.isRead { return .none(Self.suppressed(.read)) }
+        return .message(OutgoingMessage(
             deliveryID: task.id.description, channel: self.channel, userID: user, notificationID: notification, customerID: material.customer,
-            address: address, subject: text.subject, text: text.text, html: text.html, urgent: material.priority == .urgent)
-        return Self.result(await self.sender.send(message))
+            address: address, subject: text.subject, text: text.text, html: text.html, urgent: material.priority == .urgent))
     }
 
     private static func suppressed(_ hindrance: Hindrance) -> AttemptResult { .over(.suppressed, reason: hindrance.rawValue) }

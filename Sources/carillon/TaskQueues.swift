@@ -19,14 +19,22 @@ final class TaskQueues: Sendable {
         let store = TaskStore(pool: pool)
         self.store = store
         self.logger = logger
-        self.workers = configuration.channels.senders.sorted { $0.key.rawValue < $1.key.rawValue }.map { channel, sender in
-            var settings = TaskRunner<DeliveryHandler>.Settings()
-            settings.concurrency = configuration.deliveryConcurrency
-            settings.lease = Double(configuration.deliveryLeaseSeconds)
-            settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
+        var settings = TaskRunnerSettings()
+        settings.concurrency = configuration.deliveryConcurrency
+        settings.lease = Double(configuration.deliveryLeaseSeconds)
+        settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
+        var workers: [any TaskWorker] = []
+        for (channel, sender) in configuration.channels.senders.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger)
-            return TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger)
+            workers.append(TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger))
         }
+        if let sender = configuration.channels.senders[.email] {
+            settings.takesWholeKeys = true
+            settings.batch = 20
+            let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger)
+            workers.append(TaskRunner(.digest, handler: handler, store: store, settings: settings, logger: logger))
+        }
+        self.workers = workers
     }
 
     /// Those of these queues that this node works off have got tasks.
