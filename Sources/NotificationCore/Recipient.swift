@@ -37,7 +37,7 @@ public struct RecipientRouting: Sendable, Equatable {
     public struct Sending: Sendable, Equatable {
         public var channel: DeliveryChannel
         public var endpoint: String
-        /// The end of quiet hours; nil: at once.
+        /// When it is due: later than now for the event's delay, the end of quiet hours, or since the notification is scheduled; nil: at once.
         public var notBefore: Timestamp?
     }
 
@@ -55,7 +55,6 @@ public struct RecipientRouting: Sendable, Equatable {
 
     /// - Parameter configured: the channels that have a sender here.
     public init(_ recipient: Recipient, of request: NotifyRequest, now: Timestamp, configured: Set<DeliveryChannel>) {
-        var quiet: Timestamp??
         for channel in DeliveryChannel.ofUsers {
             let isMeant = request.channels.contains(channel) || (!request.namesChannels && request.required.contains(channel))
             // What a request does not name is not asked for.
@@ -80,9 +79,11 @@ public struct RecipientRouting: Sendable, Equatable {
                 continue
             }
             var sending = Sending(channel: channel, endpoint: endpoint, notBefore: request.deliverAt)
-            if (channel == .email || channel == .sms) && request.priority != .urgent && decision.reason != .required {
-                if quiet == nil { quiet = .some(recipient.quietEnd(at: max(now, request.deliverAt ?? now))) }
-                sending.notBefore = (quiet ?? nil) ?? request.deliverAt
+            let delay = Int64(channel == .email ? request.emailPolicy.delaySeconds : 0)
+            let due = Timestamp(microseconds: max(now, request.deliverAt ?? now).microseconds + delay * 1_000_000)
+            if delay > 0 { sending.notBefore = due }
+            if (channel == .email || channel == .sms) && request.priority != .urgent && decision.reason != .required, let end = recipient.quietEnd(at: due) {
+                sending.notBefore = end
             }
             self.sendings.append(sending)
         }

@@ -9,7 +9,7 @@ enum ApplyChanges {
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
         FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
-                           $30, $31, $32, $33, $34, $35)
+                           $30, $31, $32, $33, $34, $35, $36, $37)
         """)
 
     private enum Op: Int16 {
@@ -97,13 +97,13 @@ enum ApplyChanges {
                 type = skipped.type
                 event = skipped.event
                 customer = skipped.customer
-                deliveries.append(skipped.deliveries, item: item)
+                deliveries.append(skipped.deliveries, item: item, &bodies)
             case .erase:
                 op = .erase
             }
             if let new {
                 event = new.event
-                deliveries.append(new.deliveries, item: item)
+                deliveries.append(new.deliveries, item: item, &bodies)
             }
             users.append(command.user.value)
             ops.append(op.rawValue)
@@ -138,7 +138,7 @@ enum ApplyChanges {
     }
 
     /// Those of one request follow one another, in a few languages.
-    private static func place(of body: String, in bodies: inout [String?]) -> Int {
+    fileprivate static func place(of body: String, in bodies: inout [String?]) -> Int {
         if let place = bodies.suffix(8).lastIndex(where: { $0?.utf8.elementsEqual(body.utf8) ?? false }) { return place }
         bodies.append(body)
         return bodies.count - 1
@@ -152,8 +152,10 @@ enum ApplyChanges {
         private var states: [String?] = []
         private var reasons: [String?] = []
         private var notBefore: [Int64?] = []
+        private var tasks: [UUIDBytes?] = []
+        private var payloads: [Int32?] = []
 
-        mutating func append(_ deliveries: [NewDelivery], item: Int) {
+        mutating func append(_ deliveries: [NewDelivery], item: Int, _ bodies: inout [String?]) {
             for delivery in deliveries {
                 self.items.append(Int32(item + 1))
                 self.channels.append(delivery.channel.rawValue)
@@ -161,13 +163,15 @@ enum ApplyChanges {
                 self.states.append(delivery.state.rawValue)
                 self.reasons.append(delivery.reason?.rawValue)
                 self.notBefore.append(delivery.notBefore?.microseconds)
+                self.tasks.append(delivery.state == .queued ? NotificationID.make().bytes : nil)
+                self.payloads.append(delivery.payload.map { Int32(ApplyChanges.place(of: $0, in: &bodies) + 1) })
             }
         }
 
         var values: [PostgresValue] {
             [
                 .int4Array(self.items), .textArray(self.channels), .textArray(self.endpoints), .textArray(self.states), .textArray(self.reasons),
-                .timestamptzArray(self.notBefore),
+                .timestamptzArray(self.notBefore), .uuidArray(self.tasks), .int4Array(self.payloads),
             ]
         }
     }

@@ -14,13 +14,18 @@ public struct NewDelivery: Sendable, Equatable {
     public var state: DeliveryState
     public var reason: Suppression?
     public var notBefore: Timestamp?
+    /// Of a queued one: what its templates are filled with, as JSON.
+    public var payload: String?
 
-    public init(channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil) {
+    public init(
+        channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil, payload: String? = nil
+    ) {
         self.channel = channel
         self.endpoint = endpoint
         self.state = state
         self.reason = reason
         self.notBefore = notBefore
+        self.payload = payload
     }
 }
 

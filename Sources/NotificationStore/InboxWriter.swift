@@ -35,11 +35,14 @@ public final class InboxWriter: Sendable {
     private let bulk: WriterLane
     private let shared: WriterState
 
-    /// - Parameter lsn: told the epoch whenever a lane has a fresh connection.
+    /// - Parameters:
+    ///   - identity: told the epoch whenever a lane has a fresh connection.
+    ///   - onTasks: hears which queues have got tasks, right after the commit. It must not block.
     public init(
-        configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, observer: any CommitObserver, logger: Logger
+        configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, observer: any CommitObserver, logger: Logger,
+        onTasks: @escaping @Sendable (Set<TaskQueue>) -> Void = { _ in }
     ) {
-        let shared = WriterState(settings: settings)
+        let shared = WriterState(settings: settings, onTasks: onTasks)
         self.shared = shared
         func lane(_ name: String) -> WriterLane {
             let connection = PostgresConnection(configuration: configuration, name: name, logger: logger)
@@ -95,7 +98,16 @@ public final class InboxWriter: Sendable {
             return
         }
         let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
-        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
+        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion, queues: Self.queues(of: commands)))
+    }
+
+    private static func queues(of commands: [InboxCommand]) -> Set<TaskQueue> {
+        var queues: Set<TaskQueue> = []
+        for command in commands {
+            guard case .create(let new) = command.action, !new.deliveries.isEmpty else { continue }
+            for delivery in new.deliveries where delivery.state == .queued { queues.insert(TaskQueue(delivery.channel)) }
+        }
+        return queues
     }
 
     /// A body that several commands share is held once.
@@ -107,7 +119,10 @@ public final class InboxWriter: Sendable {
             size += command.size
             let body: String
             switch command.action {
-            case .create(let new): body = new.body
+            case .create(let new):
+                body = new.body
+                // Held once too, and with the first of them.
+                if last.isEmpty, let payload = new.deliveries.lazy.compactMap(\.payload).first { size += payload.utf8.count }
             case .correct(_, let correction): body = correction.members
             case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip, .erase: continue
             }
@@ -130,10 +145,12 @@ public final class InboxWriter: Sendable {
 /// What the lanes share: the bound of the queue, and the counters.
 final class WriterState: Sendable {
     let settings: InboxWriter.Settings
+    let onTasks: @Sendable (Set<TaskQueue>) -> Void
     private let state = Mutex(InboxWriter.Counters(batches: 0, commands: 0, isolated: 0, recovered: 0, refused: 0, queuedBytes: 0))
 
-    init(settings: InboxWriter.Settings) {
+    init(settings: InboxWriter.Settings, onTasks: @escaping @Sendable (Set<TaskQueue>) -> Void) {
         self.settings = settings
+        self.onTasks = onTasks
     }
 
     var counters: InboxWriter.Counters { self.state.withLock { $0 } }
@@ -158,6 +175,8 @@ final class WriterLane: Sendable {
         var claim: IdempotencyClaim?
         var size: Int
         var completion: @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+        /// Those that get tasks by it; none, mostly.
+        var queues: Set<TaskQueue>
         /// It is to be written by itself, since a batch that it was in was refused.
         var alone = false
     }
@@ -307,6 +326,10 @@ final class WriterLane: Sendable {
     }
 
     private func complete(_ batch: Batch, _ outcomes: [[InboxOutcome]]) {
+        let queues = batch.requests.reduce(into: Set<TaskQueue>()) { queues, request in
+            if !request.queues.isEmpty { queues.formUnion(request.queues) }
+        }
+        if !queues.isEmpty { self.shared.onTasks(queues) }
         for (request, outcomes) in zip(batch.requests, outcomes) {
             self.shared.release(request.size)
             request.completion(.success(outcomes))

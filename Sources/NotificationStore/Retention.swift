@@ -36,6 +36,10 @@ public struct Retention: Sendable {
         // Longer than any notification that was read by one.
         Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
         Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age", condition: "state NOT IN ('queued', 'sending')"),
+        // Dead letters. By their queues, of which each has a range in that index.
+        Rule(
+            table: "tasks", column: "run_at", age: .retention(), index: "tasks_time",
+            condition: "state = 3 AND queue IN (\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", ")))"),
         Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),
     ]
 
