@@ -1,5 +1,7 @@
 import Delivery
+import Foundation
 import NotificationCore
+import NotificationStore
 
 /// The senders of a node by the settings it has: a channel without settings has none.
 struct Senders: Sendable {
@@ -17,6 +19,8 @@ struct Senders: Sendable {
         self.webhooks = WebhookCaller(engine: guarded, timeLimit: .seconds(Int64(settings.webhookSeconds)))
         var channels: [DeliveryChannel: any ChannelSender] = [:]
         switch settings.email {
+        case .files(let path): channels[.email] = FileSender(path: path)
+        case .nowhere: channels[.email] = DiscardingSender()
         case .server(let server, let from): channels[.email] = EmailSender(engine: engine, server: server, from: from)
         case nil: break
         }
@@ -45,6 +49,10 @@ struct Senders: Sendable {
 struct SenderSettings: Sendable {
     enum Email: Sendable {
         case server(MailServer, from: MailSender)
+        /// For development: a file for each message.
+        case files(path: String)
+        /// For measuring.
+        case nowhere
     }
 
     struct SNS: Sendable {
@@ -66,6 +74,11 @@ struct SenderSettings: Sendable {
     var telegram: (token: String, url: ProviderURL?)?
     var addresses: AddressGuard
     var webhookSeconds: Int
+    var webhookAttempts: Int
+    var webhookBackoffSeconds: Int
+    var webhookConcurrency: Int
+    /// Keeps webhooks' secrets; without it there are no webhooks.
+    var secrets: SecretBox?
     var certificates: String?
     /// What clients and providers reach this service by, without a slash at its end.
     var publicURL: ProviderURL?
@@ -76,7 +89,8 @@ struct SenderSettings: Sendable {
         "CARILLON_SMTP_URL", "CARILLON_EMAIL_FROM", "CARILLON_SMS_PROVIDER", "CARILLON_AWS_REGION", "CARILLON_AWS_ACCESS_KEY_ID",
         "CARILLON_AWS_SECRET_ACCESS_KEY", "CARILLON_AWS_SESSION_TOKEN", "CARILLON_SNS_URL", "CARILLON_SNS_SENDER_ID", "CARILLON_TWILIO_ACCOUNT_SID",
         "CARILLON_TWILIO_AUTH_TOKEN", "CARILLON_TWILIO_FROM", "CARILLON_TWILIO_URL", "CARILLON_TELEGRAM_BOT_TOKEN", "CARILLON_TELEGRAM_URL",
-        "CARILLON_WEBHOOK_ALLOWED_CIDRS", "CARILLON_WEBHOOK_TIMEOUT_SECONDS", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
+        "CARILLON_WEBHOOK_ALLOWED_CIDRS", "CARILLON_WEBHOOK_TIMEOUT_SECONDS", "CARILLON_WEBHOOK_ATTEMPTS", "CARILLON_WEBHOOK_BACKOFF_SECONDS",
+        "CARILLON_WEBHOOK_CONCURRENCY", "CARILLON_SECRETS_KEY", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
     ]
 
     init(_ settings: Settings) throws {
@@ -88,6 +102,13 @@ struct SenderSettings: Sendable {
                 return range
             })
         self.webhookSeconds = try settings.number("CARILLON_WEBHOOK_TIMEOUT_SECONDS", default: 15, in: 1...60)
+        self.webhookAttempts = try settings.number("CARILLON_WEBHOOK_ATTEMPTS", default: 3, in: 1...100)
+        self.webhookBackoffSeconds = try settings.number("CARILLON_WEBHOOK_BACKOFF_SECONDS", default: 5, in: 0...3600)
+        self.webhookConcurrency = try settings.number("CARILLON_WEBHOOK_CONCURRENCY", default: 4, in: 1...64)
+        if let text = try settings.text("CARILLON_SECRETS_KEY") {
+            self.secrets = SecretBox(key: text)
+            if self.secrets == nil { throw SettingError("CARILLON_SECRETS_KEY", "must have at least \(SecretBox.minimumLength) bytes") }
+        }
         self.email = try Self.email(settings)
         if let token = try settings.text("CARILLON_TELEGRAM_BOT_TOKEN") { self.telegram = (token, try Self.url(settings, "CARILLON_TELEGRAM_URL")) }
         guard try settings.text("CARILLON_SMS_PROVIDER") != nil else { return }
@@ -109,21 +130,24 @@ struct SenderSettings: Sendable {
         }
     }
 
-    /// A mail server where there is one; else, for development, a folder of files.
     private static func email(_ settings: Settings) throws -> Email? {
-        let name = "CARILLON_EMAIL_FROM"
+        let (name, sender) = ("CARILLON_SMTP_URL", "CARILLON_EMAIL_FROM")
         var from: MailSender?
-        if let text = try settings.text(name) {
+        if let text = try settings.text(sender) {
             from = MailSender(text)
-            if from == nil { throw SettingError(name, "must be an e-mail address, or Name <address>") }
+            if from == nil { throw SettingError(sender, "must be an e-mail address, or Name <address>") }
         }
-        if let text = try settings.text("CARILLON_SMTP_URL") {
-            let server = try named("CARILLON_SMTP_URL") { try MailServer(url: text) }
-            guard let from else { throw SettingError(name, "is missing: e-mail needs a sender") }
-            return .server(server, from: from)
+        guard let text = try settings.text(name) else { return nil }
+        if text.hasPrefix("file://") {
+            guard let path = URL(string: text)?.path, path.hasPrefix("/"), path.count > 1 else {
+                throw SettingError(name, "must name a folder: file:///var/mail/carillon")
+            }
+            return .files(path: path)
         }
-        guard let folder = try settings.text("CARILLON_MAIL_DIRECTORY"), let sender = from ?? MailSender("Carillon <carillon@localhost>") else { return nil }
-        return .folder(folder, from: sender)
+        if text == "discard:" { return .nowhere }
+        let server = try named(name) { try MailServer(url: text) }
+        guard let from else { throw SettingError(sender, "is missing: e-mail needs a sender") }
+        return .server(server, from: from)
     }
 
     private static func url(_ settings: Settings, _ name: String) throws -> ProviderURL? {

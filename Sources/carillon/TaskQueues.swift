@@ -26,7 +26,20 @@ final class TaskQueues: Sendable {
             settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
             let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger)
             return TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger)
-        }
+        } + [Self.webhooks(configuration, pool, store, logger)]
+    }
+
+    /// Few at once for each endpoint, so that those that do not answer leave places for the others. The handler decides which attempt is the last.
+    private static func webhooks(_ configuration: NodeConfiguration, _ pool: PostgresPool, _ store: TaskStore, _ logger: Logger) -> any TaskWorker {
+        let channels = configuration.channels
+        var settings = TaskRunner<WebhookHandler>.Settings()
+        settings.concurrency = 256
+        settings.concurrencyPerKey = channels.settings.webhookConcurrency
+        settings.lease = Double(channels.settings.webhookSeconds + 15)
+        settings.retry = RetryPolicy(attempts: channels.settings.webhookAttempts + 10, base: .seconds(channels.settings.webhookBackoffSeconds))
+        let handler = WebhookHandler(
+            deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks, attempts: channels.settings.webhookAttempts, logger: logger)
+        return TaskRunner(.webhook, handler: handler, store: store, settings: settings, logger: logger)
     }
 
     /// Those of these queues that this node works off have got tasks.
