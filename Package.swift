@@ -179,7 +179,10 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
-        .testTarget(name: "DeliveryTests", dependencies: ["Delivery", "NotificationCore", nio, nioPosix, nioHTTP1], swiftSettings: settings),
+        .testTarget(
+            name: "DeliveryTests",
+            dependencies: ["Delivery", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix, nioHTTP1, logging], swiftSettings: settings
+        ),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationBus", "NotificationCore", nio], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(

@@ -51,7 +51,8 @@ public struct DeliveryStore: Sendable {
     // Index: notifications_pkey, deliveries_pkey. What is shown in the application has no row: its notification says all about it.
     private static let ofNotification = PostgresStatement(
         """
-        SELECT n.customer_id, n.seq IS NOT NULL, n.deliver_at, n.created_at, d.channel, d.state, d.reason, d.at, d.not_before
+        SELECT n.customer_id, n.seq IS NOT NULL, n.deliver_at, n.created_at, d.channel, d.state,
+               CASE d.state WHEN 'suppressed' THEN d.reason END, d.at, d.not_before
         FROM notifications n LEFT JOIN deliveries d ON d.user_id = n.user_id AND d.notification_id = n.id
         WHERE n.user_id = $1 AND n.id = $2 ORDER BY d.created_at, d.channel, d.endpoint
         """)

@@ -58,19 +58,20 @@ struct NodeService: Service {
             tasks = queues
         }
 
+        let publishing = TaskPokes(redis: redis, names: names, logger: self.logger)
+        let onTasks = { @Sendable [tasks] (queues: Set<TaskQueue>) in
+            tasks?.poke(queues)
+            publishing.publish(queues)
+        }
+
         var writer: InboxWriter?
         var recipients: RecipientReader?
         if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
             let publisher = Publisher(redis: redis, names: names, copies: copies, latency: metrics.publish, logger: self.logger)
             var settings = InboxWriter.Settings()
             settings.lanes = configuration.lanes
-            let pokes = TaskPokes(redis: redis, names: names, logger: self.logger)
             let made = InboxWriter(
-                configuration: configuration.database, settings: settings, identity: identity, observer: publisher, logger: self.logger
-            ) { [tasks] queues in
-                tasks?.poke(queues)
-                pokes.publish(queues)
-            }
+                configuration: configuration.database, settings: settings, identity: identity, observer: publisher, logger: self.logger, onTasks: onTasks)
             made.start()
             writer = made
             metrics.watch(writer: made, publisher: publisher)
@@ -113,7 +114,7 @@ struct NodeService: Service {
             Administration(
                 keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
                 queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
-                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials
+                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
             ).addRoutes(to: router)
             let channels = configuration.channels
             Webhooks(

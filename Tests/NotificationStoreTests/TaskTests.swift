@@ -256,7 +256,7 @@ extension Store {
             }
         }
 
-        @Test("a claim costs the same with 1,000,000 waiting as with 1,000, and no statement reads the table as a whole")
+        @Test("a claim costs the same with 1,000,000 waiting as with 2,000, and no statement reads the table as a whole")
         func flat() async throws {
             let settings = [
                 "session_preload_libraries": "auto_explain", "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on",
@@ -265,14 +265,19 @@ extension Store {
             let database = try await Database.alone(settings: settings)
             try await database.withNode(connections: 1) { node async throws in
                 let store = TaskStore(pool: node.pool)
-                func fill(_ count: Int) async throws {
+                func fill(_ count: Int) throws {
                     // Of each hundred 90 are one customer's, the others of a thousand customers'; a fifth waits for its time.
-                    _ = try await node.rows(
+                    // With the indexes made after the rows it takes a third of the time.
+                    try database.server.psql(
                         """
+                        DROP INDEX tasks_ready; DROP INDEX tasks_time; DROP INDEX tasks_user;
                         INSERT INTO tasks (id, queue, key, priority, state, run_at, created_at, user_id)
                         SELECT gen_random_uuid(), 'email', CASE WHEN i % 10 > 0 THEN 'flood' ELSE 'c' || i % 1000 END, i % 4, CASE i % 5 WHEN 4 THEN 1 ELSE 0 END,
-                               CASE i % 5 WHEN 4 THEN now() + interval '1 day' ELSE now() END, now(), 'u' || i FROM generate_series(1, $1) i
-                        """, [.int4(Int32(count))])
+                               CASE i % 5 WHEN 4 THEN now() + interval '1 day' ELSE now() END, now(), 'u' || i FROM generate_series(1, \(count)) i;
+                        CREATE INDEX tasks_ready ON tasks (queue, key, priority DESC, run_at) WHERE state = 0;
+                        CREATE INDEX tasks_time ON tasks (queue, state, run_at, id);
+                        CREATE INDEX tasks_user ON tasks (user_id, id) WHERE user_id IS NOT NULL
+                        """, database: database.name)
                 }
                 let owner = NotificationID.make()
                 func pages() async throws -> Int64 {
@@ -289,9 +294,9 @@ extension Store {
                     }
                     return try await pages() - before
                 }
-                try await fill(2000)
+                try fill(2000)
                 let small = try await cost()
-                try await fill(1_000_000)
+                try fill(1_000_000)
                 let marker = database.server.logText.count
                 let large = try await cost()
                 #expect(large < small * 3, "\(large) pages with 1,000,000, \(small) with 2,000")

@@ -60,6 +60,13 @@ CREATE FUNCTION webhook_event_name(p_type text, p_event text) RETURNS text LANGU
     SELECT p_type || COALESCE('.' || p_event, '')
 $$;
 
+-- UUID version 7 (RFC 9562): the time in milliseconds, then chance.
+CREATE FUNCTION make_uuid7(p_at timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT encode(set_byte(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send((extract(epoch FROM p_at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+                           6, (get_byte(r.bytes, 0) & 15) | 112), 'hex')::uuid
+    FROM (SELECT uuid_send(gen_random_uuid()) AS bytes) r
+$$;
+
 -- Queues an event for one endpoint. What is for one that failed or is disabled waits in a queue that nobody works off.
 CREATE FUNCTION queue_webhook(p_webhook uuid, p_status text, p_event uuid, p_priority smallint, p_run_at timestamptz, p_now timestamptz) RETURNS void LANGUAGE sql AS $$
     WITH delivery AS (
@@ -70,13 +77,6 @@ CREATE FUNCTION queue_webhook(p_webhook uuid, p_status text, p_event uuid, p_pri
     SELECT id, CASE p_status WHEN 'ACTIVE' THEN 'webhook' ELSE 'webhook.held' END, p_webhook::text, p_priority,
            CASE WHEN p_run_at > p_now THEN 1 ELSE 0 END, GREATEST(p_run_at, p_now), p_event::text, p_now
     FROM delivery
-$$;
-
--- UUID version 7 (RFC 9562): the time in milliseconds, then chance.
-CREATE FUNCTION make_uuid7(p_at timestamptz) RETURNS uuid LANGUAGE sql VOLATILE AS $$
-    SELECT encode(set_byte(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send((extract(epoch FROM p_at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
-                           6, (get_byte(r.bytes, 0) & 15) | 112), 'hex')::uuid
-    FROM (SELECT uuid_send(gen_random_uuid()) AS bytes) r
 $$;
 
 -- An event goes to every endpoint that asked for such; answers to how many. The same event again changes nothing. Without an endpoint it is not kept.
