@@ -85,8 +85,10 @@ public final class InboxWriter: Sendable {
     /// - Parameters:
     ///   - claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
     ///   - bulk: whether it is a part of something large, which goes by the lane for that however small the part is.
+    ///   - isCall: whether it is all of one notify call, which is one event for webhooks.
     public func submit(
-        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, isCall: Bool = false,
+        completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
     ) {
         guard let first = commands.first else {
             completion(.success([]))
@@ -98,7 +100,7 @@ public final class InboxWriter: Sendable {
             return
         }
         let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
-        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion, queues: Self.queues(of: commands)))
+        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion, queues: Self.queues(of: commands), isCall: isCall))
     }
 
     private static func queues(of commands: [InboxCommand]) -> Set<TaskQueue> {
@@ -177,6 +179,8 @@ final class WriterLane: Sendable {
         var completion: @Sendable (Result<[InboxOutcome], StoreError>) -> Void
         /// Those that get tasks by it; none, mostly.
         var queues: Set<TaskQueue>
+        /// An event for webhooks.
+        var isCall: Bool
         /// It is to be written by itself, since a batch that it was in was refused.
         var alone = false
     }
@@ -190,6 +194,8 @@ final class WriterLane: Sendable {
         /// In the order in which they are made; `claimed` leads from a command to its request's, from 1, or is 0.
         var claims: [IdempotencyClaim]
         var claimed: [Int32]
+        /// From a command to its notify call, from 1, or 0; empty when there is none.
+        var calls: [Int32]
         var attempts = 0
         var doubtSince: ContinuousClock.Instant?
     }
@@ -247,12 +253,13 @@ final class WriterLane: Sendable {
         for (index, request) in claiming.enumerated() { claimOf[request] = Int32(index + 1) }
         return Batch(
             id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places,
-            claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] })
+            claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] },
+            calls: requests.contains { $0.isCall } ? places.map { requests[$0.request].isCall ? Int32($0.request + 1) : 0 } : [])
     }
 
     private func send(_ batch: Batch) {
         let values = ApplyChanges.values(
-            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed)
+            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed, calls: batch.calls)
         let progress = Mutex(Progress.sent)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {

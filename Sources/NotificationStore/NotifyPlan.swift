@@ -124,7 +124,7 @@ private struct Planning: Sendable {
         let deliveries = self.deliveries(routing)
         if let reason = routing.skipped {
             self.plan.skipped.append(NotifyPlan.Skipped(user: user, reason: reason))
-            let skipped = SkippedNotification(id: id, request: self.request, deliveries: deliveries)
+            let skipped = SkippedNotification(id: id, request: self.request, deliveries: deliveries, body: self.template(locale).body)
             self.skips.append(InboxCommand(user: user, action: .skip(skipped)))
             return
         }

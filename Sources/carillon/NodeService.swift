@@ -116,6 +116,12 @@ struct NodeService: Service {
                 queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
                     idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
             ).addRoutes(to: router)
+            let channels = configuration.channels
+            Webhooks(
+                store: WebhookStore(pool: pool, box: channels.settings.secrets),
+                tester: DirectWebhookTester(deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks),
+                addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
+            ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
                 Demo(configuration: configuration, credentials: credentials, notifier: notifier, catalogue: catalogue).add(to: &routes)

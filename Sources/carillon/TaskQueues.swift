@@ -34,7 +34,21 @@ final class TaskQueues: Sendable {
             let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger)
             workers.append(TaskRunner(.digest, handler: handler, store: store, settings: settings, logger: logger))
         }
+        workers.append(Self.webhooks(configuration, pool, store, logger))
         self.workers = workers
+    }
+
+    /// Few at once for each endpoint, so that those that do not answer leave places for the others. The handler decides which attempt is the last.
+    private static func webhooks(_ configuration: NodeConfiguration, _ pool: PostgresPool, _ store: TaskStore, _ logger: Logger) -> any TaskWorker {
+        let channels = configuration.channels
+        var settings = TaskRunnerSettings()
+        settings.concurrency = 256
+        settings.concurrencyPerKey = channels.settings.webhookConcurrency
+        settings.lease = Double(channels.settings.webhookSeconds + 15)
+        settings.retry = RetryPolicy(attempts: channels.settings.webhookAttempts + 10, base: .seconds(channels.settings.webhookBackoffSeconds))
+        let handler = WebhookHandler(
+            deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks, attempts: channels.settings.webhookAttempts, logger: logger)
+        return TaskRunner(.webhook, handler: handler, store: store, settings: settings, logger: logger)
     }
 
     /// Those of these queues that this node works off have got tasks.
