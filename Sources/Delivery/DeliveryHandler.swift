@@ -18,15 +18,19 @@ public struct DeliveryHandler: TaskHandler {
     private let sender: any ChannelSender
     private let source: DeliveryMaterials
     private let catalogue: @Sendable () -> Catalogue
+    private let unsubscribe: @Sendable (UnsubscribeScope) -> String?
     private let logger: Logger
 
+    /// - Parameter unsubscribe: the link by which somebody is rid of such messages; nil: there is none.
     public init(
-        _ channel: DeliveryChannel, sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
+        _ channel: DeliveryChannel, sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger,
+        unsubscribe: @escaping @Sendable (UnsubscribeScope) -> String? = { _ in nil }
     ) {
         self.channel = channel
         self.sender = sender
         self.source = DeliveryMaterials(pool: pool)
         self.catalogue = catalogue
+        self.unsubscribe = unsubscribe
         self.logger = logger
     }
 
@@ -35,24 +39,38 @@ public struct DeliveryHandler: TaskHandler {
     }
 
     public func attempt(_ task: QueuedTask, _ material: DeliveryMaterial?) async -> AttemptResult {
-        guard let material else { return Self.suppressed(.gone) }
-        if material.isExpired { return Self.suppressed(.expired) }
+        switch self.message(task, material) {
+        case .message(let message): Self.result(await self.sender.send(message))
+        case .none(let result): result
+        }
+    }
+
+    /// What there is to send, or why there is nothing.
+    enum Made: Sendable {
+        case message(OutgoingMessage)
+        case none(AttemptResult)
+    }
+
+    func message(_ task: QueuedTask, _ material: DeliveryMaterial?) -> Made {
+        guard let material else { return .none(Self.suppressed(.gone)) }
+        if material.isExpired { return .none(Self.suppressed(.expired)) }
         // Where the user is reached now: an address that was given up meanwhile is not written to.
-        guard let address = material.contact?.endpoint(self.channel) else { return Self.suppressed(.noContact) }
-        guard let user = task.user, let notification = task.notification else { return .over(.failed, reason: "the task names no notification") }
+        guard let address = material.contact?.endpoint(self.channel) else { return .none(Self.suppressed(.noContact)) }
+        guard let user = task.user, let notification = task.notification else { return .none(.over(.failed, reason: "the task names no notification")) }
         let text: OutgoingText
         do {
             text = try OutgoingText(
                 self.channel, stored: material.body, payload: task.payload, locale: material.contact?.locale, catalogue: self.catalogue())
         } catch {
             self.logger.error("message not made", metadata: ["notification": "\(notification)", "error": "\(error)"])
-            return .over(.failed, reason: "the message could not be made: \((error as? ValidationError)?.errors.first?.detail ?? "it is not understood")")
+            return .none(.over(.failed, reason: "the message could not be made: \((error as? ValidationError)?.errors.first?.detail ?? "it is not understood")"))
         }
-        if text.unlessRead, material.isRead { return Self.suppressed(.read) }
-        let message = OutgoingMessage(
+        if text.unlessRead, material.isRead { return .none(Self.suppressed(.read)) }
+        return .message(OutgoingMessage(
             deliveryID: task.id.description, channel: self.channel, userID: user, notificationID: notification, customerID: material.customer,
-            address: address, subject: text.subject, text: text.text, html: text.html, urgent: material.priority == .urgent)
-        return Self.result(await self.sender.send(message))
+            address: address, subject: text.subject, text: text.text, html: text.html,
+            unsubscribeURL: self.channel != .email ? nil : text.optionalType.flatMap { self.unsubscribe(UnsubscribeScope(user: user, channel: self.channel, type: $0, customer: material.customer)) },
+            urgent: material.priority == .urgent))
     }
 
     private static func suppressed(_ hindrance: Hindrance) -> AttemptResult { .over(.suppressed, reason: hindrance.rawValue) }

@@ -9,7 +9,7 @@ enum ApplyChanges {
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
         FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
-                           $30, $31, $32, $33, $34, $35, $36, $37, $38)
+                           $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
         """)
 
     private enum Op: Int16 {
@@ -155,6 +155,7 @@ enum ApplyChanges {
         private var states: [String?] = []
         private var reasons: [String?] = []
         private var notBefore: [Int64?] = []
+        private var queues: [String?] = []
         private var tasks: [UUIDBytes?] = []
         private var payloads: [Int32?] = []
 
@@ -166,6 +167,7 @@ enum ApplyChanges {
                 self.states.append(delivery.state.rawValue)
                 self.reasons.append(delivery.reason?.rawValue)
                 self.notBefore.append(delivery.notBefore?.microseconds)
+                self.queues.append(delivery.queue.rawValue)
                 self.tasks.append(delivery.state == .queued ? NotificationID.make().bytes : nil)
                 self.payloads.append(delivery.payload.map { Int32(ApplyChanges.place(of: $0, in: &bodies) + 1) })
             }
@@ -174,7 +176,7 @@ enum ApplyChanges {
         var values: [PostgresValue] {
             [
                 .int4Array(self.items), .textArray(self.channels), .textArray(self.endpoints), .textArray(self.states), .textArray(self.reasons),
-                .timestamptzArray(self.notBefore), .uuidArray(self.tasks), .int4Array(self.payloads),
+                .timestamptzArray(self.notBefore), .textArray(self.queues), .uuidArray(self.tasks), .int4Array(self.payloads),
             ]
         }
     }

@@ -14,17 +14,24 @@ public struct NewDelivery: Sendable, Equatable {
     public var state: DeliveryState
     public var reason: Suppression?
     public var notBefore: Timestamp?
+    /// It goes with others of its time in one message.
+    public var isGathered = false
     /// Of a queued one: what its templates are filled with, as JSON.
     public var payload: String?
 
+    /// Whose task it becomes.
+    var queue: TaskQueue { self.isGathered ? .digest : TaskQueue(self.channel) }
+
     public init(
-        channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil, payload: String? = nil
+        channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil,
+        isGathered: Bool = false, payload: String? = nil
     ) {
         self.channel = channel
         self.endpoint = endpoint
         self.state = state
         self.reason = reason
         self.notBefore = notBefore
+        self.isGathered = isGathered
         self.payload = payload
     }
 }

@@ -107,7 +107,7 @@ public final class InboxWriter: Sendable {
         var queues: Set<TaskQueue> = []
         for command in commands {
             guard case .create(let new) = command.action, !new.deliveries.isEmpty else { continue }
-            for delivery in new.deliveries where delivery.state == .queued { queues.insert(TaskQueue(delivery.channel)) }
+            for delivery in new.deliveries where delivery.state == .queued { queues.insert(delivery.queue) }
         }
         return queues
     }

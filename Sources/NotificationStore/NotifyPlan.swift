@@ -150,7 +150,8 @@ private struct Planning: Sendable {
     private func deliveries(_ routing: RecipientRouting) -> [NewDelivery] {
         if routing.sendings.isEmpty, routing.suppressed.isEmpty { return [] }
         return routing.sendings.map {
-            NewDelivery(channel: $0.channel, endpoint: $0.endpoint, state: .queued, notBefore: $0.notBefore, payload: self.payload)
+            NewDelivery(
+                channel: $0.channel, endpoint: $0.endpoint, state: .queued, notBefore: $0.notBefore, isGathered: $0.isGathered, payload: self.payload)
         }
             + routing.suppressed.map { NewDelivery(channel: $0.channel, state: .suppressed, reason: $0.reason) }
     }

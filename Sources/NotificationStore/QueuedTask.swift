@@ -18,8 +18,11 @@ public struct TaskQueue: RawRepresentable, Hashable, Sendable {
     public static let telegram = TaskQueue(.telegram)
     public static let webhook = TaskQueue(.webhook)
 
+    /// E-mails that are gathered: all of one user's that are ready go in one. Its tasks' key is the user.
+    public static let digest = TaskQueue(rawValue: "digest")
+
     /// All that there are.
-    public static let all: [TaskQueue] = [.email, .sms, .telegram, .webhook]
+    public static let all: [TaskQueue] = [.email, .sms, .telegram, .webhook, .digest]
 }
 
 /// A task that this node has taken.

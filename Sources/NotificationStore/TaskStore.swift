@@ -13,7 +13,7 @@ public struct TaskStore: Sendable {
     private static let claim = PostgresStatement(
         """
         SELECT id, key, priority, attempts, user_id, notification_id, endpoint, payload, created_at
-        FROM claim_tasks($1, $2, make_interval(secs => $3), $4, $5, $6, $7)
+        FROM claim_tasks($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8)
         """)
     // Index: tasks_pkey, deliveries_pkey.
     private static let finish = PostgresStatement("SELECT finish_tasks($1, $2, $3, $4, $5, $6, $7)")
@@ -37,6 +37,8 @@ public struct TaskStore: Sendable {
         public var after = ""
         /// Keys of which nothing is wanted now.
         public var busy: [String] = []
+        /// All that is ready of each key, which is a user, up to 1,000; never a part of it to this and a part to another.
+        public var whole = false
 
         public init(queue: TaskQueue, owner: NotificationID, lease: Double, limit: Int, perKey: Int = .max) {
             self.queue = queue
@@ -53,7 +55,7 @@ public struct TaskStore: Sendable {
     public func claim(_ claim: Claim) async throws(StoreError) -> [QueuedTask] {
         let values: [PostgresValue] = [
             .text(claim.queue.rawValue), .uuid(claim.owner.bytes), .float8(claim.lease), .int4(Int32(claim.limit)), .int4(Int32(clamping: claim.perKey)),
-            .text(claim.after), .textArray(claim.busy),
+            .text(claim.after), .textArray(claim.busy), .bool(claim.whole),
         ]
         return try await InboxReader.run { () async throws(PostgresError) in
             var tasks: [QueuedTask] = []

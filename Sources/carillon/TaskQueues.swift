@@ -15,24 +15,36 @@ final class TaskQueues: Sendable {
     private let logger: Logger
     private let seen = Mutex<[TaskStore.Depth]>([])
 
-    init(configuration: NodeConfiguration, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
+    init(configuration: NodeConfiguration, secret: [UInt8], pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
         let store = TaskStore(pool: pool)
         self.store = store
         self.logger = logger
-        self.workers = configuration.channels.senders.sorted { $0.key.rawValue < $1.key.rawValue }.map { channel, sender in
-            var settings = TaskRunner<DeliveryHandler>.Settings()
-            settings.concurrency = configuration.deliveryConcurrency
-            settings.lease = Double(configuration.deliveryLeaseSeconds)
-            settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
-            let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger)
-            return TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger)
-        } + [Self.webhooks(configuration, pool, store, logger)]
+        var settings = TaskRunnerSettings()
+        settings.concurrency = configuration.deliveryConcurrency
+        settings.lease = Double(configuration.deliveryLeaseSeconds)
+        settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
+        var workers: [any TaskWorker] = []
+        let links = configuration.channels.unsubscribeLinks(secret)
+        for (channel, sender) in configuration.channels.senders.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            let handler = DeliveryHandler(
+                channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger,
+                unsubscribe: links)
+            workers.append(TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger))
+        }
+        if let sender = configuration.channels.senders[.email] {
+            settings.takesWholeKeys = true
+            settings.batch = 20
+            let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger)
+            workers.append(TaskRunner(.digest, handler: handler, store: store, settings: settings, logger: logger))
+        }
+        workers.append(Self.webhooks(configuration, pool, store, logger))
+        self.workers = workers
     }
 
     /// Few at once for each endpoint, so that those that do not answer leave places for the others. The handler decides which attempt is the last.
     private static func webhooks(_ configuration: NodeConfiguration, _ pool: PostgresPool, _ store: TaskStore, _ logger: Logger) -> any TaskWorker {
         let channels = configuration.channels
-        var settings = TaskRunner<WebhookHandler>.Settings()
+        var settings = TaskRunnerSettings()
         settings.concurrency = 256
         settings.concurrencyPerKey = channels.settings.webhookConcurrency
         settings.lease = Double(channels.settings.webhookSeconds + 15)

@@ -78,10 +78,10 @@ private struct Bench: Sendable {
         }
     }
 
-    func runner(_ channel: DeliveryChannel, _ sender: any ChannelSender, _ change: (inout TaskRunner<DeliveryHandler>.Settings) -> Void = { _ in })
+    func runner(_ channel: DeliveryChannel, _ sender: any ChannelSender, _ change: (inout TaskRunnerSettings) -> Void = { _ in })
         -> TaskRunner<DeliveryHandler>
     {
-        var settings = TaskRunner<DeliveryHandler>.Settings()
+        var settings = TaskRunnerSettings()
         settings.poll = .milliseconds(50)
         settings.retry = RetryPolicy(attempts: 3, base: .milliseconds(1))
         change(&settings)

@@ -184,6 +184,7 @@ extension Store {
                 #expect(try await store.depths() == [
                     .init(queue: .email, ready: 0, waiting: 0, running: 0, dead: 1), .init(queue: .sms, ready: 0, waiting: 1, running: 0, dead: 0),
                     .init(queue: .telegram, ready: 0, waiting: 0, running: 0, dead: 0), .init(queue: .webhook, ready: 0, waiting: 0, running: 0, dead: 0),
+                    .init(queue: .digest, ready: 0, waiting: 0, running: 0, dead: 0),
                 ])
                 #expect(try await store.retry(task.id) == .email)
                 #expect(try await store.retry(task.id) == nil)

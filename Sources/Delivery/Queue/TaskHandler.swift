@@ -9,4 +9,11 @@ public protocol TaskHandler: Sendable {
 
     /// One attempt, which ends by itself.
     func attempt(_ task: QueuedTask, _ material: Material) async -> AttemptResult
+
+    /// Where in its wait a task is tried again, 0 to 1: at random, unless some are to be tried again together.
+    func jitter(_ task: QueuedTask) -> Double
+}
+
+extension TaskHandler {
+    public func jitter(_ task: QueuedTask) -> Double { Double.random(in: 0...1) }
 }

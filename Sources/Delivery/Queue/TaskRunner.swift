@@ -23,26 +23,29 @@ public protocol TaskWorker: Sendable {
     func run() async
 }
 
+/// Bounds and times of a runner.
+public struct TaskRunnerSettings: Sendable {
+    /// Tasks under way at once.
+    public var concurrency = 64
+    /// Of one key.
+    public var concurrencyPerKey = Int.max
+    /// Tasks that one claim takes.
+    public var batch = 200
+    /// A claim takes all that is ready of a key: see ``TaskStore/Claim/whole``. Then `batch` is of keys.
+    public var takesWholeKeys = false
+    /// Seconds after which others may have the tasks of a worker that fell silent.
+    public var lease = 15.0
+    /// Between two looks for tasks while nobody says that there are any.
+    public var poll: Duration = .seconds(1)
+    /// How long a shutdown waits for what is under way.
+    public var grace: Duration = .seconds(20)
+    public var retry = RetryPolicy()
+
+    public init() {}
+}
+
 /// Works off one queue: claims tasks in batches, attempts a bounded number of them at once, and notes what became of them.
 public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
-    public struct Settings: Sendable {
-        /// Tasks under way at once.
-        public var concurrency = 64
-        /// Of one key.
-        public var concurrencyPerKey = Int.max
-        /// Tasks that one claim takes.
-        public var batch = 200
-        /// Seconds after which others may have the tasks of a worker that fell silent.
-        public var lease = 15.0
-        /// Between two looks for tasks while nobody says that there are any.
-        public var poll: Duration = .seconds(1)
-        /// How long a shutdown waits for what is under way.
-        public var grace: Duration = .seconds(20)
-        public var retry = RetryPolicy()
-
-        public init() {}
-    }
-
     private struct State {
         var slots: TaskSlots
         /// What is under way, and when its lease was last renewed.
@@ -57,13 +60,13 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private let handler: Handler
     private let store: TaskStore
     private let completions: TaskCompletions
-    private let settings: Settings
+    private let settings: TaskRunnerSettings
     private let logger: Logger
     private let state: Mutex<State>
     private let signals: AsyncStream<Void>
     private let signal: AsyncStream<Void>.Continuation
 
-    public init(_ queue: TaskQueue, handler: Handler, store: TaskStore, settings: Settings = Settings(), logger: Logger) {
+    public init(_ queue: TaskQueue, handler: Handler, store: TaskStore, settings: TaskRunnerSettings = TaskRunnerSettings(), logger: Logger) {
         var logger = logger
         logger[metadataKey: "queue"] = "\(queue.rawValue)"
         self.queue = queue
@@ -136,6 +139,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         var claim = TaskStore.Claim(queue: self.queue, owner: self.owner, lease: self.settings.lease, limit: limit, perKey: perKey)
         claim.after = after
         claim.busy = busy
+        claim.whole = self.settings.takesWholeKeys
         let asked = ContinuousClock.now
         let tasks: [QueuedTask]
         do throws(StoreError) {
@@ -190,7 +194,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     }
 
     private func end(_ task: QueuedTask, _ result: AttemptResult) async {
-        let decision = self.settings.retry.decide(result, attempts: task.attempts, jitter: Double.random(in: 0...1))
+        let decision = self.settings.retry.decide(result, attempts: task.attempts, jitter: self.handler.jitter(task))
         await self.completions.note(TaskResult(task: task.id, outcome: decision.outcome, reason: decision.reason, reference: decision.reference))
         let state =
             switch decision.outcome {

@@ -82,7 +82,7 @@ CREATE FUNCTION apply_changes(
     p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
     p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[],
     p_delivery_items integer[], p_delivery_channels text[], p_delivery_endpoints text[], p_delivery_states text[], p_delivery_reasons text[],
-    p_delivery_not_before timestamptz[], p_delivery_tasks uuid[], p_delivery_payloads integer[],
+    p_delivery_not_before timestamptz[], p_delivery_queues text[], p_delivery_tasks uuid[], p_delivery_payloads integer[],
     p_calls integer[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -528,10 +528,10 @@ BEGIN
         v_written := true;
         IF 'queued' = ANY (p_delivery_states) THEN
             INSERT INTO tasks (id, queue, key, priority, state, run_at, user_id, notification_id, endpoint, payload, created_at)
-            SELECT d.task, d.channel, COALESCE(p_customers[d.item], ''), p_priorities[d.item], CASE WHEN d.not_before > v_now THEN 1 ELSE 0 END,
+            SELECT d.task, d.queue, CASE d.queue WHEN 'digest' THEN p_users[d.item] ELSE COALESCE(p_customers[d.item], '') END, p_priorities[d.item], CASE WHEN d.not_before > v_now THEN 1 ELSE 0 END,
                    GREATEST(d.not_before, v_now), p_users[d.item], p_ids[d.item], d.endpoint, p_bodies[d.payload], v_now
-            FROM unnest(p_delivery_items, p_delivery_channels, p_delivery_endpoints, p_delivery_states, p_delivery_not_before, p_delivery_tasks,
-                        p_delivery_payloads) AS d(item, channel, endpoint, state, not_before, task, payload)
+            FROM unnest(p_delivery_items, p_delivery_endpoints, p_delivery_states, p_delivery_not_before, p_delivery_queues, p_delivery_tasks,
+                        p_delivery_payloads) AS d(item, endpoint, state, not_before, queue, task, payload)
             WHERE d.state = 'queued' AND v_done[p_claims[d.item]] IS NOT TRUE AND v_out[d.item] IS NOT TRUE;
         END IF;
     END IF;

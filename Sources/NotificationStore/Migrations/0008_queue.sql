@@ -21,13 +21,19 @@ CREATE INDEX tasks_ready ON tasks (queue, key, priority DESC, run_at) WHERE stat
 CREATE INDEX tasks_time ON tasks (queue, state, run_at, id);
 CREATE INDEX tasks_user ON tasks (user_id, id) WHERE user_id IS NOT NULL;
 
+-- The channel whose deliveries a queue's tasks are about.
+CREATE FUNCTION task_channel(p_queue text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE p_queue WHEN 'digest' THEN 'email' ELSE p_queue END
+$$;
+
 -- Takes ready tasks: of up to p_limit keys, beginning behind p_after and going round, to each the same share, at most p_per_key. p_busy are keys that have
--- enough under way. What it takes is leased to p_owner, and the delivery that it is about becomes "sending".
+-- enough under way. What it takes is leased to p_owner, and the delivery that it is about becomes "sending". With p_whole it takes all that is ready of each
+-- key, which is a user, and no two claims a part of it.
 --
 -- Before that it makes ready what has waited for its time, and what was leased to somebody who fell silent. A worker could not keep its leases while
 -- Postgres was away: they hold for as long again after a start.
 CREATE FUNCTION claim_tasks(
-    p_queue text, p_owner uuid, p_lease interval, p_limit integer, p_per_key integer, p_after text, p_busy text[]
+    p_queue text, p_owner uuid, p_lease interval, p_limit integer, p_per_key integer, p_after text, p_busy text[], p_whole boolean
 ) RETURNS TABLE (
     id uuid, key text, priority smallint, attempts smallint, user_id text, notification_id uuid, endpoint text, payload text, created_at timestamptz
 ) LANGUAGE plpgsql
@@ -57,7 +63,7 @@ BEGIN
     v_key := v_first;
     FOR i IN 1 .. p_limit LOOP
         EXIT WHEN v_key IS NULL;
-        IF v_key <> ALL (p_busy) THEN v_keys := v_keys || v_key; END IF;
+        IF v_key <> ALL (p_busy) AND (NOT p_whole OR pg_try_advisory_xact_lock(hashtext('carillon.claim ' || p_queue), hashtext(v_key))) THEN v_keys := v_keys || v_key; END IF;
         SELECT t.key INTO v_key FROM tasks t WHERE t.queue = p_queue AND t.state = 0 AND t.key > v_key ORDER BY t.key LIMIT 1;
         IF v_key IS NULL AND v_first > '' THEN
             -- Round to the beginning, once.
@@ -71,8 +77,13 @@ BEGIN
 
     RETURN QUERY
     WITH picked AS MATERIALIZED (
+        -- Also what is ready and was not made so above. Index: tasks_user.
         SELECT p.id FROM unnest(v_keys) AS k(key) CROSS JOIN LATERAL (
-            SELECT t.id FROM tasks t WHERE t.queue = p_queue AND t.state = 0 AND t.key = k.key
+            SELECT t.id FROM tasks t WHERE p_whole AND t.user_id = k.key AND t.queue = p_queue AND t.state IN (0, 1) AND t.run_at <= v_now
+            ORDER BY t.id LIMIT 1000 FOR UPDATE SKIP LOCKED) p
+        UNION ALL
+        SELECT p.id FROM unnest(v_keys) AS k(key) CROSS JOIN LATERAL (
+            SELECT t.id FROM tasks t WHERE NOT p_whole AND t.queue = p_queue AND t.state = 0 AND t.key = k.key
             ORDER BY t.priority DESC, t.run_at LIMIT v_share FOR UPDATE SKIP LOCKED) p
     ), claimed AS (
         UPDATE tasks t SET state = 2, lease_owner = p_owner, run_at = clock_timestamp() + p_lease, attempts = t.attempts + 1
@@ -81,7 +92,7 @@ BEGIN
     ), sending AS (
         UPDATE deliveries d SET state = 'sending', attempts = c.attempts, at = v_now
         FROM claimed c
-        WHERE d.user_id = c.user_id AND d.notification_id = c.notification_id AND d.channel = p_queue AND d.endpoint = c.endpoint
+        WHERE d.user_id = c.user_id AND d.notification_id = c.notification_id AND d.channel = task_channel(p_queue) AND d.endpoint = c.endpoint
     )
     SELECT * FROM claimed;
 END $$;
@@ -114,7 +125,7 @@ BEGIN
         UPDATE deliveries d SET state = c.state, reason = c.reason, reference = COALESCE(c.reference, d.reference), attempts = c.attempts,
                                 not_before = c.not_before, at = v_now
         FROM changed c
-        WHERE d.user_id = c.user_id AND d.notification_id = c.notification_id AND d.channel = c.queue AND d.endpoint = c.endpoint
+        WHERE d.user_id = c.user_id AND d.notification_id = c.notification_id AND d.channel = task_channel(c.queue) AND d.endpoint = c.endpoint
     )
     SELECT count(*)::integer INTO v_rows FROM changed;
     RETURN v_rows;
@@ -129,6 +140,6 @@ BEGIN
     UPDATE tasks SET state = 0, run_at = clock_timestamp(), attempts = 0 WHERE id = p_id AND state = 3 RETURNING * INTO t;
     IF NOT FOUND THEN RETURN; END IF;
     UPDATE deliveries SET state = 'queued', at = clock_timestamp()
-    WHERE user_id = t.user_id AND notification_id = t.notification_id AND channel = t.queue AND endpoint = t.endpoint;
+    WHERE user_id = t.user_id AND notification_id = t.notification_id AND channel = task_channel(t.queue) AND endpoint = t.endpoint;
     queue := t.queue;
 END $$;
