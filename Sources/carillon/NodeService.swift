@@ -53,7 +53,7 @@ struct NodeService: Service {
         let catalogue = { @Sendable in configuration.catalogue.current }
         var tasks: TaskQueues?
         if configuration.roles.contains(.worker) {
-            let queues = TaskQueues(configuration: configuration, pool: pool, catalogue: catalogue, logger: self.logger)
+            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
             metrics.watch(tasks: queues)
             tasks = queues
         }
@@ -122,6 +122,10 @@ struct NodeService: Service {
                 store: WebhookStore(pool: pool, box: channels.settings.secrets),
                 tester: DirectWebhookTester(deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks),
                 addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
+            ).addRoutes(to: router)
+            PublicRoutes(
+                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool), deliveries: DeliveryCallbacks(pool: pool),
+                publicURL: channels.settings.publicURL?.text, twilioToken: channels.settings.twilioToken
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
