@@ -47,7 +47,7 @@ export class Inbox {
   /** How to ask for what comes after the last item; null when there is no more, or no room. */
   get nextPage() {
     if (this.#items.length >= this.#most) return null;
-    if (this.#isCut) return { offset: Math.max(0, this.#items.length - 10) };
+    if (this.#isCut) return { offset: Math.max(0, this.#items.length - 3) };
     return this.cursor ? { after: this.cursor } : null;
   }
 
