@@ -93,8 +93,13 @@ public struct GatewayRoutes: Sendable {
         var methods = (self.plain[path] ?? []).map(\.method)
         if methods.contains(.GET) { methods.append(.HEAD) }
         if self.streams[path] != nil { methods.append(.GET) }
-        if methods.isEmpty, self.folders.contains(where: { path.hasPrefix($0.path) }) { methods = [.GET, .HEAD] }
+        if self.file(path) != nil { methods += [.GET, .HEAD] }
         return methods
+    }
+
+    /// Of a folder, where the path is one part below it.
+    private func file(_ path: String) -> (any PlainRoute)? {
+        self.folders.first { path.hasPrefix($0.path) && !path.dropFirst($0.path.count).contains("/") }?.route
     }
 
     /// How large a body may be.
@@ -108,9 +113,7 @@ public struct GatewayRoutes: Sendable {
         if method == .POST, let body = self.bodies[path], Self.mediaType(contentType) == body.contentType { return (.body(body.route), .passed) }
         let asked = method == .HEAD ? .GET : method
         if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes ? .published : .usual) }
-        if asked == .GET, let folder = self.folders.first(where: { path.hasPrefix($0.path) && !path.dropFirst($0.path.utf8.count).contains("/") }) {
-            return (.plain(folder.route), .usual)
-        }
+        if asked == .GET, let route = self.file(path) { return (.plain(route), .usual) }
         if method == .GET, let stream = self.streams[path] { return (.stream(stream), .usual) }
         if let fallback { return (.fallback(fallback), .usual) }
         let methods = self.methods(of: path)

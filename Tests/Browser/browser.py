@@ -22,7 +22,8 @@ class Browser:
         options.page_load_strategy = "eager"
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         self.driver.set_script_timeout(60)
-        self._home = self.driver.current_window_handle
+        self.home = self.driver.current_window_handle
+        self._current = self.home
         self._kept = set()
 
     def __enter__(self):
@@ -33,11 +34,17 @@ class Browser:
 
     def open(self, url, **query):
         """A new tab."""
-        self.driver.switch_to.window(self._home)
         self.driver.switch_to.new_window("tab")
-        tab = Tab(self, self.driver.current_window_handle)
+        self._current = self.driver.current_window_handle
+        tab = Tab(self, self._current)
         tab.go(url, **query)
         return tab
+
+    def switch_to(self, handle):
+        if handle != self._current:
+            self.driver.switch_to.window(handle)
+            self._current = handle
+        return self.driver
 
     def keep(self, tab):
         """It stays open beyond its test."""
@@ -45,10 +52,9 @@ class Browser:
 
     def close_tabs(self):
         for handle in self.driver.window_handles:
-            if handle != self._home and handle not in self._kept:
-                self.driver.switch_to.window(handle)
-                self.driver.close()
-        self.driver.switch_to.window(self._home)
+            if handle != self.home and handle not in self._kept:
+                self.switch_to(handle).close()
+        self.switch_to(self.home)
         self.driver.get_log("browser")
 
 
@@ -59,9 +65,7 @@ class Tab:
 
     @property
     def driver(self):
-        if self.browser.driver.current_window_handle != self.handle:
-            self.browser.driver.switch_to.window(self.handle)
-        return self.browser.driver
+        return self.browser.switch_to(self.handle)
 
     def go(self, url, **query):
         self.driver.get(url + ("?" + urllib.parse.urlencode(query) if query else ""))
@@ -74,6 +78,7 @@ class Tab:
 
     def close(self):
         self.driver.close()
+        self.browser.switch_to(self.browser.home)
 
     def reload(self):
         self.driver.refresh()
