@@ -50,6 +50,9 @@ class Browser:
         """It stays open beyond its test."""
         self._kept.add(tab.handle)
 
+    def let_go(self):
+        self._kept.clear()
+
     def close_tabs(self):
         for handle in self.driver.window_handles:
             if handle != self.home and handle not in self._kept:

@@ -31,6 +31,7 @@ export class Feed {
   #heardAt = 0;
   #pollsUntil = 0;
   #connection = null;
+  #renewedAt = 0;
 
   /**
    * @param position from where on.
@@ -124,7 +125,7 @@ export class Feed {
         attempt.abort();
       }, milliseconds);
     };
-    const end = { heard: false };
+    const end = { heard: false, signal: both };
     try {
       watch(this.#times.first);
       // The place to go on from is in the query: the header would make of it EventSource's own reconnect, which an evicted stream must not do.
@@ -201,7 +202,7 @@ export class Feed {
       this.#onStatus('open', null);
       this.#move({ event, id, data });
     } else if (event === 'auth_expiring') {
-      this.#renew(data.connection_id ?? this.#connection);
+      this.#renew(data.connection_id ?? this.#connection, end.signal);
     } else if (event === 'close') {
       if (data.reason === 'evicted') end.evicted = true;
       // `retry:` counts, but the token is another one first.
@@ -220,7 +221,11 @@ export class Feed {
   }
 
   /** With a fresh token the stream stays open. If that fails it ends with the old one, and is opened again with whatever token there is then. */
-  async #renew(connection) {
+  async #renew(connection, signal) {
+    // A token of less than a minute is said to end as soon as it is given.
+    if (Date.now() - this.#renewedAt < 1000) await pause(1000, signal);
+    if (signal.aborted) return;
+    this.#renewedAt = Date.now();
     try {
       await this.#api.renew(connection);
     } catch (error) {
