@@ -5,6 +5,7 @@ import shutil
 import urllib.parse
 
 from selenium import webdriver
+from selenium.common.exceptions import ElementClickInterceptedException, NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -121,6 +122,18 @@ class Tab:
 
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def click(self, selector):
+        """What is there is clicked; it may be made anew while one looks for it."""
+
+        def attempt():
+            try:
+                self.find(selector).click()
+                return True
+            except (StaleElementReferenceException, NoSuchElementException, ElementClickInterceptedException):
+                return False
+
+        eventually(f"{selector} is clicked", attempt)
 
     def text(self, selector):
         return self.value(f"document.querySelector({json.dumps(selector)})?.innerText ?? null")

@@ -91,9 +91,10 @@ def test_seen_is_counted(browser, site, cluster, user):
 def test_pages_follow_and_memory_is_bounded(browser, site, cluster, user):
     for number in range(25):
         cluster.notify(user, title=str(number))
-    tab = page(browser, site, user, pageSize=10, maximum=20)
-    tab.titles([str(number) for number in range(24, 14, -1)])
-    tab.run("await client.loadMore()")
+    tab = page(browser, site, user, pageSize=5, maximum=20)
+    for last in (19, 14, 9):
+        tab.titles([str(number) for number in range(24, last, -1)])
+        tab.run("await client.loadMore()")
     tab.titles([str(number) for number in range(24, 4, -1)])
     assert tab.value("client.getState().hasMore") is False, "there is no room for more"
     cluster.notify(user, title="25")

@@ -152,6 +152,8 @@ export class Inbox {
   }
 
   #add(items) {
+    // Another array, so that the view is another one.
+    this.#items = this.#items.slice();
     for (const item of items) {
       const before = this.#byID.get(item.id);
       if (!before) this.#items.push(this.#keep(item));
