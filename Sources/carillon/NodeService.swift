@@ -78,7 +78,8 @@ struct NodeService: Service {
             notifier = made
             metrics.watch(notifier: made)
             runner = JobRunner(
-                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
+                rest: configuration.jobRest, logger: self.logger)
         }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
