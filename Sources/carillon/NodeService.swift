@@ -99,6 +99,7 @@ struct NodeService: Service {
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
+        try routes.addPages(demo: configuration.demo)
 
         if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
             let audience = DirectAudience(reader: recipients)
