@@ -13,6 +13,15 @@ struct GatewayShared: Sendable {
     var routes: GatewayRoutes
     var audit: AuditLog?
     var logger: Logger
+    let bodies: BodyBudget
+
+    init(configuration: GatewayConfiguration, routes: GatewayRoutes, audit: AuditLog?, logger: Logger) {
+        self.configuration = configuration
+        self.routes = routes
+        self.audit = audit
+        self.logger = logger
+        self.bodies = BodyBudget(bound: configuration.heldBodies)
+    }
 }
 
 /// One HTTP connection: performs what its ``ConnectionMachine`` says. Bound to its event loop.
@@ -60,6 +69,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var task: Task<Void, Never>?
     /// Where the body goes that is taken as it comes.
     private var bodySource: BodyParts.Producer.Source?
+    /// Of the budget of all bodies.
+    private var heldBytes = 0
     private var depth = 0
     /// Of the connection's peer; nil until it is first needed.
     private var peer: String?
@@ -87,6 +98,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.connections.remove(self)
+        self.releaseBody()
         self.codec = nil
         self.context = nil
     }
@@ -95,6 +107,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.machine.inactive()
         self.connections.remove(self)
         self.endBody(ChannelError.eof)
+        self.releaseBody()
         self.task?.cancel()
         self.task = nil
         context.fireChannelInactive()
@@ -108,10 +121,21 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             let incoming = self.resolve(head)
             self.run(self.machine.head(incoming, now: self.connections.now))
         case .body(let part):
-            self.run(self.machine.body(part, now: self.connections.now))
+            self.run(self.machine.body(part, now: self.connections.now, reserve: self.reserve))
         case .end:
             self.run(self.machine.end())
         }
+    }
+
+    private func reserve(_ bytes: Int) -> Bool {
+        guard self.shared.bodies.reserve(bytes) else { return false }
+        self.heldBytes += bytes
+        return true
+    }
+
+    private func releaseBody() {
+        self.shared.bodies.release(self.heldBytes)
+        self.heldBytes = 0
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -345,6 +369,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func finish(_ context: ChannelHandlerContext) {
         self.exchange = nil
+        self.releaseBody()
         self.task = nil
         // First the machine: the pipeline handler delivers the next request from within the write of the end.
         let action = self.machine.answered(now: self.connections.now)

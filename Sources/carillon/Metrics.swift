@@ -25,6 +25,7 @@ final class NodeMetrics: Sendable {
         var audience: DirectAudience?
         var jobs: JobWorker?
         var tasks: TaskQueues?
+        var gateway: GatewayServer?
     }
 
     let publish = Histogram()
@@ -55,6 +56,7 @@ final class NodeMetrics: Sendable {
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
+    func watch(gateway: GatewayServer) { self.state.withLock { $0.gateway = gateway } }
     func watch(tasks: TaskQueues) { self.state.withLock { $0.tasks = tasks } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
@@ -67,6 +69,12 @@ final class NodeMetrics: Sendable {
     var text: String {
         let state = self.state.withLock { $0 }
         var text = MetricsText()
+        if let gateway = state.gateway?.counters {
+            text.gauge("carillon_http_connections", "Connections open, streams included.", gateway.connections)
+            text.counter("carillon_http_connections_refused_total", "Connections past the bound.", gateway.excess + gateway.refused)
+            text.gauge("carillon_http_body_bytes", "Bytes of bodies of requests that are not answered yet.", gateway.bodyBytes)
+            text.counter("carillon_http_bodies_refused_total", "Requests refused since such bodies took too much.", gateway.bodiesRefused)
+        }
         if let edge = state.edge {
             text.gauge("carillon_connections", "Streams open, or being opened.", edge.connections.load(ordering: .relaxed))
             text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))

@@ -28,9 +28,18 @@ struct NodeService: Service {
         let names = RedisNames(prefix: configuration.redisPrefix)
         let identity = ClusterIdentity()
 
-        let pool = PostgresPool(configuration: configuration.database, size: 4, name: "pool", logger: self.logger)
+        // A statement ends before its connection is given up for it, and for those behind it.
+        var brief = configuration.database
+        brief.statementTimeout = .seconds(8)
+        let pool = PostgresPool(configuration: brief, size: 4, name: "pool", logger: self.logger)
         identity.watch(pool)
         pool.start()
+        // What may take long, so that nobody's inbox waits behind it.
+        var patient = configuration.database
+        patient.responseTimeout = .seconds(35)
+        let background = PostgresPool(configuration: patient, size: 2, name: "background", logger: self.logger)
+        identity.watch(background)
+        background.start()
         let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
@@ -39,7 +48,7 @@ struct NodeService: Service {
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
         guard let secret = try await self.secret(pool) else {
-            try await self.stop(limiter, redis, pool, group)
+            try await self.stop(limiter, redis, [pool, background], group)
             return
         }
         let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
@@ -114,9 +123,10 @@ struct NodeService: Service {
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
             Administration(
-                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
-                queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
-                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
+                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: background),
+                queues: QueueDepths(pool: background), deliveries: DeliverySearch(pool: background), erasure: UserErasure(pool: background, writer: writer),
+                export: UserExport(pool: background),
+                idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
             ).addRoutes(to: router)
             let channels = configuration.channels
             Webhooks(
@@ -180,6 +190,7 @@ struct NodeService: Service {
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
                 maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
+        metrics.watch(gateway: server)
         let (theEdge, theWriter, theTasks) = (edge, writer, tasks)
         var failure: (any Error)?
         do {
@@ -196,7 +207,7 @@ struct NodeService: Service {
                     tasks.addTask { await jobs.run() }
                     var settings = Worker.Settings()
                     settings.retentionDays = configuration.retentionDays
-                    let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
+                    let worker = Worker(pool: pool, background: background, writer: theWriter, settings: settings, logger: self.logger)
                     let repair = CopyRepair(pool: pool, copies: copies, redis: redis, logger: self.logger)
                     metrics.watch(repair: repair)
                     tasks.addTask { await worker.run() }
@@ -233,15 +244,15 @@ struct NodeService: Service {
         await writer?.close()
         await recipients?.close()
         await audit.close()
-        try await self.stop(limiter, redis, pool, group)
+        try await self.stop(limiter, redis, [pool, background], group)
         if let failure { throw failure }
     }
 
     /// What every node begins with ends last.
-    private func stop(_ limiter: RateLimiter, _ redis: RedisClient, _ pool: PostgresPool, _ group: MultiThreadedEventLoopGroup) async throws {
+    private func stop(_ limiter: RateLimiter, _ redis: RedisClient, _ pools: [PostgresPool], _ group: MultiThreadedEventLoopGroup) async throws {
         limiter.stop()
         try? await redis.shutdown().get()
-        await pool.close()
+        for pool in pools { await pool.close() }
         try await group.shutdownGracefully()
         self.logger.info("node stopped")
     }
