@@ -53,7 +53,7 @@ struct NodeService: Service {
         let catalogue = { @Sendable in configuration.catalogue.current }
         var tasks: TaskQueues?
         if configuration.roles.contains(.worker) {
-            let queues = TaskQueues(configuration: configuration, pool: pool, catalogue: catalogue, logger: self.logger)
+            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
             metrics.watch(tasks: queues)
             tasks = queues
         }
@@ -91,13 +91,15 @@ struct NodeService: Service {
             notifier = made
             metrics.watch(notifier: made)
             runner = JobRunner(
-                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
+                rest: configuration.jobRest, logger: self.logger)
         }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
+        try routes.addPages(demo: configuration.demo)
 
         if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
             let audience = DirectAudience(reader: recipients)
@@ -121,6 +123,10 @@ struct NodeService: Service {
                 store: WebhookStore(pool: pool, box: channels.settings.secrets),
                 tester: DirectWebhookTester(deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks),
                 addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
+            ).addRoutes(to: router)
+            PublicRoutes(
+                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool), deliveries: DeliveryCallbacks(pool: pool),
+                publicURL: channels.settings.publicURL?.text, twilioToken: channels.settings.twilioToken
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {

@@ -15,7 +15,7 @@ final class TaskQueues: Sendable {
     private let logger: Logger
     private let seen = Mutex<[TaskStore.Depth]>([])
 
-    init(configuration: NodeConfiguration, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
+    init(configuration: NodeConfiguration, secret: [UInt8], pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
         let store = TaskStore(pool: pool)
         self.store = store
         self.logger = logger
@@ -24,8 +24,9 @@ final class TaskQueues: Sendable {
         settings.lease = Double(configuration.deliveryLeaseSeconds)
         settings.retry = RetryPolicy(attempts: configuration.deliveryAttempts, base: .seconds(configuration.deliveryBackoffSeconds))
         var workers: [any TaskWorker] = []
+        let links = configuration.channels.unsubscribeLinks(secret)
         for (channel, sender) in configuration.channels.senders.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-            let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger)
+            let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger, unsubscribe: links)
             workers.append(TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger))
         }
         if let sender = configuration.channels.senders[.email] {
