@@ -37,7 +37,8 @@ final class TaskQueues: Sendable {
             let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger)
             workers.append(TaskRunner(.digest, handler: handler, store: store, settings: settings, logger: logger))
         }
-        workers.append(Self.webhooks(configuration, pool, store, logger))
+        // Without the key nothing can be signed here; other nodes may have it.
+        if configuration.channels.settings.secrets != nil { workers.append(Self.webhooks(configuration, pool, store, logger)) }
         self.workers = workers
     }
 
