@@ -89,6 +89,7 @@ struct NodeService: Service {
             let planner = NotifyPlanner(recipients: recipients, configured: configuration.channels.configured)
             let made = Notifier(planner: planner, writer: writer)
             notifier = made
+            tasks?.tell(through: made)
             metrics.watch(notifier: made)
             runner = JobRunner(
                 store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
