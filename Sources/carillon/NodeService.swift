@@ -92,13 +92,15 @@ struct NodeService: Service {
             tasks?.tell(through: made)
             metrics.watch(notifier: made)
             runner = JobRunner(
-                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
+                rest: configuration.jobRest, logger: self.logger)
         }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
+        try routes.addPages(demo: configuration.demo)
 
         if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
             let audience = DirectAudience(reader: recipients)

@@ -29,9 +29,7 @@ final class TaskQueues: Sendable {
         var workers: [any TaskWorker] = []
         let links = configuration.channels.unsubscribeLinks(secret)
         for (channel, sender) in configuration.channels.senders.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-            let handler = DeliveryHandler(
-                channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger,
-                unsubscribe: links)
+            let handler = DeliveryHandler(channel, sender: sender, pool: pool, catalogue: catalogue, logger: logger, unsubscribe: links)
             workers.append(TaskRunner(TaskQueue(channel), handler: handler, store: store, settings: settings, logger: logger))
         }
         if let sender = configuration.channels.senders[.email] {

@@ -152,6 +152,8 @@ ROUTES = [
     Route("GET", "/health/ready", "open", 200),
     Route("GET", "/metrics", "open", 200),
     Route("GET", "/openapi.json", "open", 200),
+    Route("GET", "/client/{file}", "open", 200),
+    Route("GET", "/console", "open", 200),
     Route("GET", "/demo", "open", 200),
     # A node that has no secret cannot make tokens; that is not about who asks.
     Route("POST", "/demo/token", "open", 422, query={"user": ""}),

@@ -15,6 +15,7 @@ private let catalogue = try! Catalogue([
         name: "chat",
         events: [
             "said": Catalogue.Event(channels: [.inApp, .email, .sms]),
+            "gathered": Catalogue.Event(digest: .hourly),
             "mentioned": Catalogue.Event(channels: [.inApp, .email], email: Catalogue.EmailPolicy(delaySeconds: 1, unlessRead: true)),
         ])
 ])
@@ -262,6 +263,40 @@ struct TaskRunnerTests {
                 try await until { try await bench.states() == ["email sent 900"] }
             }
             #expect(sender.messages.count == 900 && Set(sender.messages.map(\.deliveryID)).count == 900)
+        }
+    }
+
+    @Test("what was gathered for a user goes in one e-mail, a single one as it would by itself; they fail and are tried again together")
+    func digests() async throws {
+        try await Bench.run { bench in
+            let users = ["many", "one", "flaky"]
+            try await bench.contact(users)
+            let member = ",\"channels\":[\"email\"],\"event\":\"gathered\",\"content\":\"<b> & c\""
+            for number in 1...3 { try await bench.notify(["many", "flaky"], member + ",\"link_url\":\"https://example.org/\(number)\"") }
+            let single = try await bench.notify(users, member)
+            let gone = try await bench.notify(["many"], member)[0]
+            _ = try await bench.writer.write([InboxCommand(user: UserID("many")!, action: .retire(gone))])
+            #expect(try await bench.states() == ["email queued 10"])
+            _ = try await bench.pool.execute(PostgresStatement("UPDATE tasks SET run_at = now()", prepared: false))
+            let sender = Script { message, attempt in message.userID.value == "flaky" && attempt < 3 ? .later("busy", after: nil) : .sent(reference: nil) }
+            let runners = (0..<2).map { _ in
+                var settings = TaskRunnerSettings()
+                settings.takesWholeKeys = true
+                settings.poll = .milliseconds(50)
+                settings.retry = RetryPolicy(attempts: 3, base: .milliseconds(1))
+                let handler = DigestHandler(sender: sender, pool: bench.pool, catalogue: { catalogue }, logger: silent)
+                return TaskRunner(.digest, handler: handler, store: TaskStore(pool: bench.pool), settings: settings, logger: silent)
+            }
+            try await bench.with(runners) {
+                try await until { try await bench.states() == ["email sent 9", "email suppressed gone 1"] }
+            }
+            #expect(Dictionary(grouping: sender.messages, by: \.userID.value).mapValues(\.count) == ["many": 1, "one": 1, "flaky": 3])
+            let one = try #require(sender.messages.first { $0.userID.value == "one" })
+            #expect(one.subject == "Hello" && one.text == "<b> & c" && one.html == nil && single.contains(one.notificationID))
+            let many = try #require(sender.messages.first { $0.userID.value == "many" })
+            #expect(many.subject == "Hello (+3)" && many.text?.contains("Hello\n<b> & c\n\nhttps://example.org/2") == true)
+            #expect(many.html?.components(separatedBy: "<li>").count == 5 && many.html?.contains("&lt;b&gt; &amp; c<br>") == true)
+            #expect(Set(sender.messages.filter { $0.userID.value == "flaky" }.map(\.deliveryID)).count == 1)
         }
     }
 }

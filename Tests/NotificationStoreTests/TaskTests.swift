@@ -107,6 +107,34 @@ extension Store {
             }
         }
 
+        @Test("a claim of whole keys gets all that is ready of a user, or nothing of it, however many claim at once")
+        func whole() async throws {
+            try await Database.migrated().withNode(connections: 8) { node async throws in
+                let store = TaskStore(pool: node.pool)
+                _ = try await node.rows(
+                    """
+                    INSERT INTO tasks (id, queue, key, priority, state, run_at, created_at, user_id)
+                    SELECT gen_random_uuid(), 'digest', 'u' || i % 40, 1, i % 2, now() - interval '1 second', now(), 'u' || i % 40 FROM generate_series(0, 1999) i
+                    """)
+                let shares = try await withThrowingTaskGroup(of: [String: Int].self) { group in
+                    for _ in 0..<8 {
+                        group.addTask {
+                            var mine: [String: Int] = [:]
+                            while try await node.number("SELECT count(*) FROM tasks WHERE state < 2") > 0 {
+                                var claim = TaskStore.Claim(queue: .digest, owner: .make(), lease: 60, limit: 3)
+                                claim.whole = true
+                                for task in try await store.claim(claim) { mine[task.key, default: 0] += 1 }
+                            }
+                            return mine
+                        }
+                    }
+                    return try await group.reduce(into: [[String: Int]]()) { $0.append($1) }
+                }
+                #expect(shares.flatMap(\.values).allSatisfy { $0 == 50 })
+                #expect(shares.flatMap(\.keys).count == 40)
+            }
+        }
+
         @Test("a lease that ended gives the task to another, who alone can put it off; that it is over counts from whoever did it")
         func leases() async throws {
             try await Database.migrated().withNode { node async throws in

@@ -47,6 +47,9 @@ DECLARE
     v_keys  text[] := '{}';
     v_share integer;
 BEGIN
+    -- One after the other: rows that another claim has locked would be passed over.
+    IF p_whole THEN PERFORM pg_advisory_xact_lock(hashtext('carillon.claim'), hashtext(p_queue)); END IF;
+
     -- Index: tasks_time.
     UPDATE tasks SET state = 0 WHERE id IN (
         SELECT t.id FROM tasks t WHERE t.queue = p_queue AND t.state = 1 AND t.run_at <= v_now ORDER BY t.run_at LIMIT 1000 FOR UPDATE SKIP LOCKED);
@@ -63,7 +66,7 @@ BEGIN
     v_key := v_first;
     FOR i IN 1 .. p_limit LOOP
         EXIT WHEN v_key IS NULL;
-        IF v_key <> ALL (p_busy) AND (NOT p_whole OR pg_try_advisory_xact_lock(hashtext('carillon.claim ' || p_queue), hashtext(v_key))) THEN v_keys := v_keys || v_key; END IF;
+        IF v_key <> ALL (p_busy) THEN v_keys := v_keys || v_key; END IF;
         SELECT t.key INTO v_key FROM tasks t WHERE t.queue = p_queue AND t.state = 0 AND t.key > v_key ORDER BY t.key LIMIT 1;
         IF v_key IS NULL AND v_first > '' THEN
             -- Round to the beginning, once.
