@@ -35,7 +35,7 @@ final class TaskQueues: Sendable {
         if let sender = configuration.channels.senders[.email] {
             settings.takesWholeKeys = true
             settings.batch = 20
-            let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger)
+            let handler = DigestHandler(sender: sender, pool: pool, catalogue: catalogue, logger: logger, unsubscribe: links)
             workers.append(TaskRunner(.digest, handler: handler, store: store, settings: settings, logger: logger))
         }
         // Without the key nothing can be signed here; other nodes may have it.

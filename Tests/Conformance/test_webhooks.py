@@ -392,3 +392,25 @@ def test_an_administrator_of_some_customers_sees_theirs_alone(cluster, hooks, cu
         problem(hooks.post({"url": hooks.receiver.url, "events": ["*"], **body}, headers=narrow), 403, "forbidden")
     assert hooks.post({"url": hooks.receiver.url, "events": ["*"], "customer_id": customer}, headers=narrow).status_code == 201
     problem(hooks.request("GET", headers=user.bearer), 403, "forbidden")
+
+
+def test_what_is_accepted_without_a_worker_is_called_later_and_administrators_hear_of_a_failure(cluster, hooks, receiver, customer, user, other):
+    path, fine = "/" + cluster.unique(), "/" + cluster.unique()
+    webhook = hooks.make(path, customer_id=customer)
+    hooks.make(fine, customer_id=customer)
+    receiver.answers[path] = 500
+    cluster.local("kill", "worker-1")
+    try:
+        notify(cluster, customer, user)
+    finally:
+        cluster.local("start", "worker-1", "--set", f"CARILLON_WEBHOOK_ADMINS={other.name}", "--set", "CARILLON_WEBHOOK_ATTEMPTS=1")
+    try:
+        [body] = receiver.wait(fine)
+        assert body["data"]["user_ids"] == [user.name]
+        [told] = eventually("the administrator is told", lambda: other.list()["data"])
+        assert (told["type"], told["level"], told["title"], told["rec_id"]) == ("SYSTEM", "ERROR", "A webhook has failed", webhook["id"])
+        assert receiver.url + path in told["content"] and "500" in told["content"]
+        assert hooks.get(webhook)["status"] == "FAILED" and len(receiver.got(path)) == 1
+    finally:
+        cluster.local("stop", "worker-1")
+        cluster.local("start", "worker-1", "--unset", "CARILLON_WEBHOOK_ADMINS", "--unset", "CARILLON_WEBHOOK_ATTEMPTS")
