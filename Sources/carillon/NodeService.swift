@@ -51,6 +51,7 @@ struct NodeService: Service {
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         let catalogue = { @Sendable in configuration.catalogue.current }
+        metrics.watch(channels: configuration.channels)
         var tasks: TaskQueues?
         if configuration.roles.contains(.worker) {
             let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)

@@ -39,6 +39,9 @@ struct Senders: Sendable {
         self.channels = channels
     }
 
+    /// Calls and mails under way.
+    var transfers: Int { self.engines.reduce(0) { $0 + $1.transfers } }
+
     /// Gives up what is under way.
     func close() async {
         for engine in self.engines { await engine.close() }

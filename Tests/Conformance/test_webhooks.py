@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import threading
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import standardwebhooks
@@ -155,6 +156,30 @@ def test_one_call_is_one_event_for_each_endpoint_that_asked_for_it(cluster, hook
     assert not receiver.got("/" + foreign)
 
 
+def test_a_call_that_is_repeated_or_planned_twice_is_one_event(cluster, hooks, receiver, customer, user):
+    path = "/" + cluster.unique()
+    hooks.make(path, customer_id=customer)
+    # Somebody of whom something is known is written to by a second plan.
+    user.write("PATCH", "/preferences", {"channels": {"sms": False}})
+    key = {**cluster.application, "Idempotency-Key": cluster.unique()}
+    body = {"title": "Once", "type": "SYSTEM", "customer_id": customer, "user_ids": [user.name]}
+    for _ in range(3):
+        assert cluster.publish(headers=key, **body).status_code == 201
+    notify(cluster, customer, user, title="control")
+    assert sorted(body["data"]["title"] for body in receiver.wait(path, 2)) == ["Once", "control"]
+
+
+def test_a_scheduled_one_is_told_when_it_is_due(cluster, hooks, receiver, customer, user):
+    path = "/" + cluster.unique()
+    hooks.make(path, customer_id=customer)
+    due = datetime.now(timezone.utc) + timedelta(seconds=2)
+    notify(cluster, customer, user, title="later", deliver_at=due.isoformat())
+    notify(cluster, customer, user, title="now")
+    first, second = receiver.wait(path, 2)
+    assert (first["data"]["title"], second["data"]["title"]) == ("now", "later")
+    assert datetime.fromisoformat(second["timestamp"]) >= due - timedelta(milliseconds=1)
+
+
 @pytest.mark.parametrize(
     "events, matches",
     [(["*"], True), (["chat"], True), (["message_received"], True), (["chat.message_received"], True), (["SYSTEM", "chat"], True), (["chat.other"], False),
@@ -230,7 +255,7 @@ def test_a_failing_endpoint_is_tried_three_times_then_waits_until_it_is_enabled(
     # What comes now waits, for this one alone.
     notify(cluster, customer, user, title="second")
     notify(cluster, customer, user, title="third")
-    assert [body["data"]["title"] for body in receiver.wait(fine, 3)] == ["first", "second", "third"]
+    assert sorted(body["data"]["title"] for body in receiver.wait(fine, 3)) == ["first", "second", "third"]
     assert len(receiver.got(path)) == 3
     receiver.answers[path] = 200
     enabled = hooks.request("POST", f"/{webhook['id']}/enable")
