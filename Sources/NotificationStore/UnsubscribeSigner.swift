@@ -13,7 +13,7 @@ public struct UnsubscribeSigner: Sendable {
         self.key = SymmetricKey(data: secret)
     }
 
-    /// Two base64url texts with a dot between them: 900 characters at most.
+    /// Two base64url texts with a dot between them: 1,500 characters at most.
     public func token(for scope: UnsubscribeScope) -> String {
         let statement = JSONValue.array([
             .string(scope.user.value), .string(scope.channel.rawValue), scope.type.map { .string($0) } ?? .null, scope.customer.map { .string($0) } ?? .null,

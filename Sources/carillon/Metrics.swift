@@ -26,6 +26,7 @@ final class NodeMetrics: Sendable {
         var jobs: JobWorker?
         var tasks: TaskQueues?
         var gateway: GatewayServer?
+        var channels: Channels?
     }
 
     let publish = Histogram()
@@ -57,6 +58,7 @@ final class NodeMetrics: Sendable {
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
     func watch(gateway: GatewayServer) { self.state.withLock { $0.gateway = gateway } }
+    func watch(channels: Channels) { self.state.withLock { $0.channels = channels } }
     func watch(tasks: TaskQueues) { self.state.withLock { $0.tasks = tasks } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
@@ -137,6 +139,7 @@ final class NodeMetrics: Sendable {
                 [("queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")] + depths.map { ("queue=\"\($0.queue.rawValue)\"", "\(max(0, $0.oldest ?? 0))") })
             text.gauges("carillon_dead_letters", "Tasks that no attempt carried out.", depths.map { ("queue=\"\($0.queue.rawValue)\"", "\($0.dead)") })
         }
+        if let channels = state.channels { text.gauge("carillon_transfers", "HTTP calls and mails under way.", channels.transfers) }
         if let workers = state.tasks?.workers, !workers.isEmpty {
             let counters = workers.map { (queue: $0.queue.rawValue, counters: $0.counters) }
             text.counters(

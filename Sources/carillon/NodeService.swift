@@ -60,6 +60,7 @@ struct NodeService: Service {
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         let catalogue = { @Sendable in configuration.catalogue.current }
+        metrics.watch(channels: configuration.channels)
         var tasks: TaskQueues?
         if configuration.roles.contains(.worker) {
             let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
@@ -98,6 +99,7 @@ struct NodeService: Service {
             let planner = NotifyPlanner(recipients: recipients, configured: configuration.channels.configured)
             let made = Notifier(planner: planner, writer: writer)
             notifier = made
+            tasks?.tell(through: made)
             metrics.watch(notifier: made)
             runner = JobRunner(
                 store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
