@@ -63,3 +63,9 @@ def user(cluster):
 @pytest.fixture(scope="session")
 def admin(cluster):
     return cluster.user("browser-admin", "--role", "admin")
+
+
+@pytest.fixture(scope="session")
+def crowd():
+    """What the test of eleven tabs leaves open for the one that looks at them a minute later."""
+    return {}

@@ -23,7 +23,7 @@ class Site:
         self.upstream = cluster.url
         # (method, path) of what went to the service, in order.
         self.requests = []
-        self.tokens_made = 0
+        self.tokens = []
         # As a proxy that hands a body on when it is whole.
         self.buffers = False
         self._refusals = []
@@ -96,10 +96,8 @@ class Site:
         with self._lock:
             self._frozen |= self._streams
 
-    @property
-    def streams(self):
-        with self._lock:
-            return len(self._streams)
+    def tokens_made_for(self, user):
+        return self.tokens.count(user.name)
 
     def count(self, method, path):
         with self._lock:
@@ -113,7 +111,7 @@ class Site:
         path = urllib.parse.urlsplit(handler.path)
         query = dict(urllib.parse.parse_qsl(path.query))
         if path.path == "/token":
-            self.tokens_made += 1
+            self.tokens.append(query["user"])
             options = ("--ttl", query["ttl"]) if "ttl" in query else ()
             self.send(handler, 200, "text/plain", self.cluster.token(query["user"], *options).encode())
         elif path.path.startswith(("/site/", "/react/")):
@@ -165,7 +163,13 @@ class Site:
     def pass_on(self, handler, response):
         headers = [(name, value) for name, value in response.getheaders() if name.lower() not in HOP_BY_HOP]
         is_stream = response.getheader("content-type", "").startswith("text/event-stream")
-        whole = None if is_stream and not self.buffers else response.read()
+        if is_stream:
+            threading.Thread(target=self._end_with, args=(handler.connection, response), daemon=True).start()
+        try:
+            whole = None if is_stream and not self.buffers else response.read()
+        except (OSError, http.client.HTTPException):
+            handler.close_connection = True
+            return
         handler.send_response(response.status)
         for name, value in headers:
             handler.send_header(name, value)
@@ -182,7 +186,6 @@ class Site:
         client = handler.connection
         with self._lock:
             self._streams.add(client)
-        threading.Thread(target=self._end_with, args=(client, response), daemon=True).start()
         try:
             while part := response.read1(65536):
                 if client in self._frozen:
