@@ -74,7 +74,6 @@ final class EdgeLoop: @unchecked Sendable {
             try channel.syncOptions?.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
             #endif
             try channel.syncOptions?.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
-            try channel.syncOptions?.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64))
             try channel.pipeline.syncOperations.addHandler(connection)
         } catch {
             self.closed(connection)
@@ -117,7 +116,7 @@ final class EdgeLoop: @unchecked Sendable {
     private func leave(_ connection: StreamConnection) {
         if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
         connection.phase = .closed
-        // The wheel still has it for a while: it must not keep the channel.
+        self.wheel.remove(connection)
         connection.channel = nil
         connection.user.feed.leave(connection.id)
     }

@@ -6,7 +6,7 @@ import NotificationCore
 /// One open stream: the last handler of its channel. It holds no task and no closure.
 ///
 /// Unchecked: it is touched on its event loop only; closures that carry it run there.
-final class StreamConnection: ChannelInboundHandler, @unchecked Sendable {
+final class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
@@ -42,6 +42,7 @@ final class StreamConnection: ChannelInboundHandler, @unchecked Sendable {
     var isBlocked = false
     var isDirty = false
     var warnedOfExpiry = false
+    var timer: TimerPlace?
 
     init(
         id: NotificationID, loop: EdgeLoop, user: UserHub, channel: any Channel, request: StreamRequest, openedAt: Timestamp, head: ByteBuffer

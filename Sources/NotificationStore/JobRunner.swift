@@ -131,6 +131,8 @@ public struct JobRunner: Sendable {
             try await self.store.postpone(held.job.id, owner: self.owner)
             return nil
         }
+        // Before its first user; whoever begins it again finds the event there.
+        if held.position.isEmpty { try await self.store.addEvent(of: held.job.id, request, createdAt: held.job.createdAt) }
         let step = JobStore.Step(from: held.position, to: held.position)
         guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
         return Run(job: held.job, request: request, position: held.position, users: users, limit: limit)

@@ -34,6 +34,8 @@ public struct UserErasure: Sendable {
         Table(name: "marks", key: "seq"),
         // Index: changes_pkey of each partition. The last number's line stays: it knows the counts for those who resume from it.
         Table(name: "changes", key: "seq", condition: "seq < (SELECT h.mark_seq FROM heads h WHERE h.user_id = $1)"),
+        // Index: tasks_user.
+        Table(name: "tasks", key: "id"),
         // Index: deliveries_pkey.
         Table(name: "deliveries", key: "notification_id"),
         // Index: preferences_pkey, contacts_pkey.

@@ -123,6 +123,9 @@ ROUTES = [
     of_administrator("GET", "/v1/admin/audit"),
     of_administrator("GET", "/v1/admin/connections"),
     of_administrator("GET", "/v1/admin/queues"),
+    of_administrator("GET", "/v1/admin/dead-letters"),
+    of_administrator("POST", "/v1/admin/dead-letters/{id}/retry", 404),
+    of_administrator("DELETE", "/v1/admin/dead-letters/{id}", 404),
     *[of_administrator("GET", f"/v1/admin/{name}", narrows=True, query=query)
       for name in ("stats", "deliveries") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
     of_administrator("POST", "/v1/admin/users/{id}/disconnect"),

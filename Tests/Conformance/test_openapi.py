@@ -169,7 +169,8 @@ def described():
 # What only notifications, types and users that exist can be right for.
 PUBLISHING = {"notify", "trigger", "sendDirectEvent", "demoNotify"}
 # Their ids and keys are those of streams, API keys, records and contacts that there are.
-NEVER_RIGHT = {"renewStream", "revokeAPIKey", "correctNotifications", "takeBackNotifications", "getContact", "deleteContact", "getJob"}
+NEVER_RIGHT = {"renewStream", "revokeAPIKey", "correctNotifications", "takeBackNotifications", "getContact", "deleteContact", "getJob", "dropDeadLetter",
+               "retryDeadLetter"}
 
 
 def possible(body, user):
