@@ -12,11 +12,12 @@ from harness import eventually
 PAGES = Path(__file__).resolve().parent / "pages"
 REACT = Path("/usr/share/nodejs")
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+VENDOR = {"/vendor/react.js": "react.js", "/vendor/react-dom-client.js": "react-dom-client.js"}
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "content-length"}
 
 
 class Site:
-    """Serves `/site/…` from `pages`, `/react/…` from Debian's React, `/token?user=&ttl=`; everything else is the service's."""
+    """Serves `/site/…` from `pages`, `/react/…` from Debian's React, `/token?user=&ttl=`, and examples; everything else is the service's."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -24,6 +25,9 @@ class Site:
         # (method, path) of what went to the service, in order.
         self.requests = []
         self.tokens = []
+        # Pages of the documentation, and who is signed in to them.
+        self.examples = {}
+        self.session = None
         # As a proxy that hands a body on when it is whole.
         self.buffers = False
         self._refusals = []
@@ -117,6 +121,12 @@ class Site:
         elif path.path.startswith(("/site/", "/react/")):
             root, name = (PAGES, path.path[6:]) if path.path.startswith("/site/") else (REACT, path.path[7:])
             self.send(handler, 200, TYPES[Path(name).suffix], (root / name).read_bytes())
+        elif path.path == "/session/token":
+            self.send(handler, 200, "text/plain", self.cluster.token(self.session).encode())
+        elif path.path in self.examples:
+            self.send(handler, 200, TYPES[".html"], self.examples[path.path].encode())
+        elif path.path in VENDOR:
+            self.send(handler, 200, TYPES[".js"], (PAGES / VENDOR[path.path]).read_bytes())
         elif path.path == "/favicon.ico":
             self.send(handler, 204, "image/x-icon", b"")
         else:
