@@ -34,7 +34,9 @@ public final class Leases: Sendable {
     /// An edge is dead when its heartbeat is this old.
     public static let deadMilliseconds: Int64 = 3000
     static let lifetimeSeconds: Int64 = 3600
-    static let evictionMilliseconds: Int64 = 60_000
+    /// How long an evicted stream's own reconnect is known. It is told to come back after a minute, and comes a little later than that; timers of a
+    /// tab that nobody looks at are late by up to a minute more.
+    static let evictionMilliseconds: Int64 = 130_000
 
     private struct State {
         /// When each edge's heart beat last, as of `asOf` (both by Redis' clock, in milliseconds).

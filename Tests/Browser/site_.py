@@ -12,18 +12,22 @@ from harness import eventually
 PAGES = Path(__file__).resolve().parent / "pages"
 REACT = Path("/usr/share/nodejs")
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+VENDOR = {"/vendor/react.js": "react.js", "/vendor/react-dom-client.js": "react-dom-client.js"}
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "content-length"}
 
 
 class Site:
-    """Serves `/site/…` from `pages`, `/react/…` from Debian's React, `/token?user=&ttl=`; everything else is the service's."""
+    """Serves `/site/…` from `pages`, `/react/…` from Debian's React, `/token?user=&ttl=`, and examples; everything else is the service's."""
 
     def __init__(self, cluster):
         self.cluster = cluster
         self.upstream = cluster.url
         # (method, path) of what went to the service, in order.
         self.requests = []
-        self.tokens_made = 0
+        self.tokens = []
+        # Pages of the documentation, and who is signed in to them.
+        self.examples = {}
+        self.session = None
         # As a proxy that hands a body on when it is whole.
         self.buffers = False
         self._refusals = []
@@ -96,10 +100,8 @@ class Site:
         with self._lock:
             self._frozen |= self._streams
 
-    @property
-    def streams(self):
-        with self._lock:
-            return len(self._streams)
+    def tokens_made_for(self, user):
+        return self.tokens.count(user.name)
 
     def count(self, method, path):
         with self._lock:
@@ -113,12 +115,18 @@ class Site:
         path = urllib.parse.urlsplit(handler.path)
         query = dict(urllib.parse.parse_qsl(path.query))
         if path.path == "/token":
-            self.tokens_made += 1
+            self.tokens.append(query["user"])
             options = ("--ttl", query["ttl"]) if "ttl" in query else ()
             self.send(handler, 200, "text/plain", self.cluster.token(query["user"], *options).encode())
         elif path.path.startswith(("/site/", "/react/")):
             root, name = (PAGES, path.path[6:]) if path.path.startswith("/site/") else (REACT, path.path[7:])
             self.send(handler, 200, TYPES[Path(name).suffix], (root / name).read_bytes())
+        elif path.path == "/session/token":
+            self.send(handler, 200, "text/plain", self.cluster.token(self.session).encode())
+        elif path.path in self.examples:
+            self.send(handler, 200, TYPES[".html"], self.examples[path.path].encode())
+        elif path.path in VENDOR:
+            self.send(handler, 200, TYPES[".js"], (PAGES / VENDOR[path.path]).read_bytes())
         elif path.path == "/favicon.ico":
             self.send(handler, 204, "image/x-icon", b"")
         else:
@@ -165,7 +173,13 @@ class Site:
     def pass_on(self, handler, response):
         headers = [(name, value) for name, value in response.getheaders() if name.lower() not in HOP_BY_HOP]
         is_stream = response.getheader("content-type", "").startswith("text/event-stream")
-        whole = None if is_stream and not self.buffers else response.read()
+        if is_stream:
+            threading.Thread(target=self._end_with, args=(handler.connection, response), daemon=True).start()
+        try:
+            whole = None if is_stream and not self.buffers else response.read()
+        except (OSError, http.client.HTTPException):
+            handler.close_connection = True
+            return
         handler.send_response(response.status)
         for name, value in headers:
             handler.send_header(name, value)
@@ -182,7 +196,6 @@ class Site:
         client = handler.connection
         with self._lock:
             self._streams.add(client)
-        threading.Thread(target=self._end_with, args=(client, response), daemon=True).start()
         try:
             while part := response.read1(65536):
                 if client in self._frozen:

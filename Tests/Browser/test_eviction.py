@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from browser import streams_of
 from harness import eventually
 
@@ -16,11 +14,6 @@ def evicted(cluster):
         [line] = [line for line in cluster.http.get(f"{edge}/metrics").text.splitlines() if line.startswith("carillon_streams_evicted_total ")]
         total += float(line.split()[1])
     return total
-
-
-@pytest.fixture(scope="module")
-def crowd():
-    return {}
 
 
 def test_the_oldest_of_eleven_goes(browser, site, cluster, admin, crowd):

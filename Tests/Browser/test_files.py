@@ -101,3 +101,8 @@ def test_modules_import_each_other_only():
 def test_nothing_makes_markup_of_text():
     for file in FILES.glob("*.js"):
         assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySet|\beval\(|new Function", file.read_text()) == [], file.name
+
+
+def test_the_description_names_every_file(cluster):
+    [parameter] = [each for each in cluster.http.get(f"{cluster.url}/openapi.json").json()["paths"]["/client/{file}"]["get"]["parameters"] if "name" in each]
+    assert sorted(parameter["schema"]["enum"]) == sorted(file.name for file in FILES.iterdir())

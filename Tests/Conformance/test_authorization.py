@@ -518,7 +518,7 @@ class Case:
 def request(node, route, case, headers, query):
     """Status and code of the answer; of a stream only what it begins with."""
     body = json.loads(json.dumps(route.body).replace('"USER"', json.dumps(case.user))) if route.body is not None else None
-    path = route.path.replace("{id}", case.id).replace("{user_id}", case.user)
+    path = route.path.replace("{id}", case.id).replace("{user_id}", case.user).replace("{file}", "carillon.js")
     options = {"headers": headers, "params": {**route.query, **query}, **({} if body is None else {"json": body})}
     with node.http.stream(route.method, node.url + path, **options) as answer:
         # Redeeming a ticket sets a cookie, which would be sent from then on.

@@ -76,7 +76,8 @@ export class Credentials {
         const ends = claimsOf(token)?.exp;
         this.#token = token;
         // By this machine's clock, which may be wrong: a token that seems to have ended is used all the same, and asked for anew each time.
-        this.#until = typeof ends === 'number' ? (ends - 10) * 1000 : Infinity;
+        const left = ends * 1000 - Date.now();
+        this.#until = typeof ends === 'number' ? Date.now() + left - Math.min(10_000, left / 10) : Infinity;
         return token;
       } finally {
         this.#asking = null;

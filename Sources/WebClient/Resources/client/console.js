@@ -9,7 +9,7 @@ const OFTEN = 2_000;
 const SELDOM = 10_000;
 
 const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
-const seconds = value => (value === null || value === undefined ? '–' : value < 1 ? `${number.format(value * 1000)} ms` : value < 120 ? `${number.format(value)} s` : `${number.format(value / 60)} min`);
+const seconds = value => (value === null || value === undefined ? '–' : value < 0.01 ? `${number.format(value * 1000)} ms` : value < 1 ? `${Math.round(value * 1000)} ms` : value < 120 ? `${number.format(value)} s` : `${number.format(value / 60)} min`);
 
 let api = null;
 let metricsToken = '';
@@ -181,13 +181,19 @@ function start(who) {
   });
 
   const queues = table({
-    title: 'Queues', half: true, every: OFTEN, columns: [['Queue'], ['State'], ['Depth', 'number'], ['Oldest', 'number']],
+    title: 'Queues', half: true, every: OFTEN, columns: [['Queue'], ['Due', 'number'], ['Waiting', 'number'], ['Running', 'number'], ['Dead', 'number'], ['Oldest due', 'number']],
     load: async () => {
       try {
         const { data } = await get('/v1/admin/queues');
         // What waits for its time is not late.
         plots.queues.show(data.filter(queue => !['waiting', 'running', 'dead'].includes(queue.state)).reduce((sum, queue) => sum + queue.depth, 0));
-        return data.map(queue => [queue.queue, queue.state, `${number.format(queue.depth)}${queue.at_least ? '+' : ''}`, queue.oldest_seconds === null ? '–' : seconds(queue.oldest_seconds)]);
+        const names = [...new Set(data.map(queue => queue.queue))];
+        return names.map(name => {
+          const of = (...states) => data.find(queue => queue.queue === name && states.includes(queue.state));
+          const depth = queue => (queue ? `${number.format(queue.depth)}${queue.at_least ? '+' : ''}` : '');
+          const due = of('due', 'queued');
+          return [name, depth(due), depth(of('waiting')), depth(of('running')), depth(of('dead')), due ? seconds(due.oldest_seconds) : ''];
+        });
       } catch (error) {
         plots.queues.explain(reason(error));
         throw error;

@@ -167,7 +167,8 @@ export class Feed {
     this.#onStatus('polling', null);
     try {
       const response = await this.#api.fetch('/v1/notifications/poll', {
-        query: { ...this.query, after: this.#position, timeout: 25 }, signal: AbortSignal.any([signal, attempt.signal]),
+        // No longer than until a stream is tried again.
+        query: { ...this.query, after: this.#position, timeout: Math.min(25, Math.max(1, Math.ceil((this.#pollsUntil - Date.now()) / 1000))) }, signal: AbortSignal.any([signal, attempt.signal]),
       });
       if (response.status === 204) return { heard: true, evicted: true };
       if (!response.ok) return { error: await CarillonError.from(response) };

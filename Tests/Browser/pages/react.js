@@ -1,0 +1,12 @@
+// Debian's React as the module that an import map names.
+const load = source => new Promise((resolve, reject) => {
+  const script = document.createElement('script');
+  [script.src, script.onload, script.onerror] = [source, resolve, reject];
+  document.head.append(script);
+});
+await load('/react/react/umd/react.production.min.js');
+await load('/react/react-dom/umd/react-dom.production.min.js');
+
+export const {
+  createContext, createElement, useCallback, useContext, useEffect, useId, useMemo, useRef, useState, useSyncExternalStore,
+} = window.React;
