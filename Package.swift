@@ -179,7 +179,7 @@ let package = Package(
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
         .testTarget(name: "DeliveryTests", dependencies: ["Delivery", "NotificationCore"], swiftSettings: settings),
-        .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationBus", "NotificationCore", nio], swiftSettings: settings),
+        .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
             name: "RedisClientTests",

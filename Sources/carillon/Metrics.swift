@@ -67,6 +67,9 @@ final class NodeMetrics: Sendable {
         var text = MetricsText()
         if let edge = state.edge {
             text.gauge("carillon_connections", "Streams open, or being opened.", edge.connections.load(ordering: .relaxed))
+            text.gauges(
+                "carillon_transport_connections", "Those of them that have their place, by transport.",
+                Transport.allCases.map { ("transport=\"\($0.rawValue)\"", edge.open($0)) })
             text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))
             text.counter("carillon_streams_opened_total", "Streams opened.", edge.opened.load(ordering: .relaxed))
             text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))
@@ -151,6 +154,10 @@ private struct MetricsText {
     var text = ""
 
     mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
+    mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: Int)]) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        for (labels, value) in values { self.text += "\(name){\(labels)} \(value)\n" }
+    }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
 
     mutating func gauge(_ name: String, _ help: String, _ labels: String, _ value: String) {

@@ -1,0 +1,3 @@
+enum EnginePacket {
+    static let separator: UInt8 = 0x1E
+}
