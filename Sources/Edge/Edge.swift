@@ -12,6 +12,7 @@ import Synchronization
 public final class Edge: SubscriptionListener {
     private struct State {
         var loops: [EdgeLoop] = []
+        var sessions: SocketIOSessions?
         /// Streams that were evicted before they had joined.
         var earlyEvictions: [NotificationID: NIODeadline] = [:]
     }
@@ -68,6 +69,11 @@ public final class Edge: SubscriptionListener {
         routes.add(webSocket: "/v1/notifications/ws", WebSocketRoute(edge: self, authenticator: authenticator))
         routes.add(.GET, "/v1/notifications/ws", UpgradeRequired())
         routes.add(.GET, "/v1/notifications/poll", PollRoute(edge: self, authenticator: authenticator))
+        let sessions = SocketIOSessions(edge: self, authenticator: authenticator)
+        self.state.withLock { $0.sessions = sessions }
+        routes.add(webSocket: "/socket.io/", SocketIOWebSocketRoute(sessions: sessions))
+        routes.add(.GET, "/socket.io/", SocketIORoute(sessions: sessions))
+        routes.add(.POST, "/socket.io/", SocketIORoute(sessions: sessions))
         routes.add(.POST, "/v1/notifications/stream-ticket", StreamTicketRoute(credentials: self.credentials, tickets: self.tickets))
         routes.add(.POST, "/v1/notifications/stream-renew", StreamRenewRoute(credentials: self.credentials, leases: self.leases))
     }
@@ -97,6 +103,7 @@ public final class Edge: SubscriptionListener {
         self.draining.store(true, ordering: .relaxed)
         let window = self.connections == 0 ? TimeAmount.zero : self.configuration.drainWindow
         for loop in self.loops { loop.eventLoop.execute { loop.drain(window: window) } }
+        self.state.withLock { $0.sessions }?.drain()
         let deadline = ContinuousClock.now + .nanoseconds(window.nanoseconds) + .seconds(2)
         while self.connections > 0, ContinuousClock.now < deadline {
             do { try await Task.sleep(for: .milliseconds(20)) } catch { break }

@@ -20,6 +20,7 @@ final class EdgeLoop: @unchecked Sendable {
     /// Seconds since 1970, as of the last tick.
     private(set) var now = Timestamp.now().seconds
     private var wheel = TimerWheel<StreamConnection>(slots: 64)
+    private var sessions = TimerWheel<SocketIOSession>(slots: 64)
     private var tick: RepeatedTask?
     private var suspension = Suspension()
     /// Answers of the log that came while nothing may be delivered.
@@ -61,17 +62,7 @@ final class EdgeLoop: @unchecked Sendable {
             return
         }
         do {
-            // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
-            let bound = self.edge.configuration.unsentBytes
-            try channel.syncOptions?.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
-            #if os(Linux)
-            // A peer that vanished acknowledges nothing: the kernel would try for a quarter of an hour, and hold its user's place. A stuck one is
-            // closed before that, with a reason.
-            let patience = (self.edge.configuration.stalledSeconds + 15) * 1000
-            try channel.syncOptions?.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
-            #endif
-            try channel.syncOptions?.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
-            try channel.syncOptions?.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64))
+            try Self.prepare(channel, self.edge.configuration, reading: 64)
             try channel.pipeline.syncOperations.addHandler(connection)
         } catch {
             self.closed(connection)
@@ -79,6 +70,30 @@ final class EdgeLoop: @unchecked Sendable {
             return
         }
         self.begin(connection)
+    }
+
+    /// Bounds what a stream's channel holds.
+    ///
+    /// - Parameter reading: bytes that are read at once.
+    static func prepare(_ channel: any Channel, _ configuration: EdgeConfiguration, reading: Int) throws {
+        guard let options = channel.syncOptions else { return }
+        // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
+        let bound = configuration.unsentBytes
+        try options.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
+        #if os(Linux)
+        // A peer that vanished acknowledges nothing: the kernel would try for a quarter of an hour, and hold its user's place. A stuck one is
+        // closed before that, with a reason.
+        let patience = (configuration.stalledSeconds + 15) * 1000
+        try options.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
+        #endif
+        try options.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
+        try options.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: reading))
+    }
+
+    /// Has the session be told the time.
+    func watch(_ session: SocketIOSession) {
+        self.eventLoop.assertInEventLoop()
+        self.sessions.schedule(session, at: self.now + 1, now: self.now)
     }
 
     /// The stream has its lease, and no channel of its own.
@@ -586,6 +601,9 @@ final class EdgeLoop: @unchecked Sendable {
         self.now = Timestamp.now().seconds
         for connection in self.wheel.advance(to: self.now) where connection.phase != .closed {
             self.look(at: connection)
+        }
+        for session in self.sessions.advance(to: self.now) {
+            if let next = session.tick() { self.sessions.schedule(session, at: max(next, self.now + 1), now: self.now) }
         }
         self.flush()
     }

@@ -21,6 +21,8 @@ public final class EdgeMetrics: Sendable {
     public let refused = Atomic<Int>(0)
     public let evicted = Atomic<Int>(0)
     public let stalled = Atomic<Int>(0)
+    /// Sessions that ended since the client did not answer a ping.
+    public let silent = Atomic<Int>(0)
     public let malformed = Atomic<Int>(0)
     public let opened = Atomic<Int>(0)
     /// Times that an event loop found that this process had stood still.

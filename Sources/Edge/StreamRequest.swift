@@ -32,8 +32,10 @@ struct StreamAuthenticator: Sendable {
 
     /// - Parameters:
     ///   - cookieNeedsOrigin: a cookie counts only from a page of this site or of a listed one.
-    ///   - resume: nil: what the request's header or query says.
-    func authenticate(_ request: GatewayRequest, cookieNeedsOrigin: Bool = false, resume: ResumePoint? = nil) async throws(Problem) -> StreamRequest {
+    ///   - resume, customer: nil: what the request's header or query says.
+    func authenticate(
+        _ request: GatewayRequest, cookieNeedsOrigin: Bool = false, resume: ResumePoint? = nil, customer: String? = nil
+    ) async throws(Problem) -> StreamRequest {
         var session: String?
         let token: UserToken
         let cookie = request.cookie(self.credentials.cookieName)
@@ -55,14 +57,16 @@ struct StreamAuthenticator: Sendable {
             if cookieNeedsOrigin, let cookie, !cookie.isEmpty { try self.checkOrigin(request) }
             token = try await self.credentials.user(nil, cookie: cookie).token
         }
-        return try self.request(request, token, session: session, resume: resume)
+        return try self.request(request, token, session: session, resume: resume, customer: customer)
     }
 
     /// What a request with this token asks for.
-    func request(_ request: GatewayRequest, _ token: UserToken, session: String?, resume: ResumePoint?) throws(Problem) -> StreamRequest {
+    func request(
+        _ request: GatewayRequest, _ token: UserToken, session: String?, resume: ResumePoint?, customer asked: String?
+    ) throws(Problem) -> StreamRequest {
         guard let user = UserID(token.user) else { throw .invalidUser }
         var customer: String?
-        if let text = request.query["customer_id"], !text.isEmpty {
+        if let text = asked ?? request.query["customer_id"], !text.isEmpty {
             guard CustomerID(text) != nil else { throw .invalidField("customer_id", "must have 1 to 128 characters, none of them a control character") }
             if let allowed = token.customers, !allowed.contains(where: { $0.utf8.elementsEqual(text.utf8) }) { throw .forbidden("The token does not allow this customer.") }
             customer = text

@@ -53,15 +53,7 @@ final class WebSocketConnection: StreamConnection, @unchecked Sendable {
 
     /// The end of a stream that was told why.
     static func close(_ channel: any Channel, _ reason: StreamFrame.CloseReason, retry: Int) {
-        let code: WebSocketCode =
-            switch reason {
-            case .draining: .restart
-            case .disconnected: .tryAgainLater
-            case .evicted: .evicted
-            case .tokenExpired: .tokenExpired
-            case .stalled: .stalled
-            }
-        channel.write(WebSocketFrame.close(code, "{\"reason\":\"\(reason.rawValue)\",\"retry\":\(retry)}"), promise: nil)
+        channel.write(WebSocketFrame.close(WebSocketCode(reason), "{\"reason\":\"\(reason.rawValue)\",\"retry\":\(retry)}"), promise: nil)
         EdgeLoop.closeGently(channel, on: channel.eventLoop, lingering: true)
     }
 }

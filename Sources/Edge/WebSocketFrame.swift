@@ -1,4 +1,5 @@
 import NIOCore
+import NotificationCore
 
 /// Frames as a server writes them (RFC 6455, 5.2): whole messages, not masked.
 enum WebSocketFrame {
@@ -50,4 +51,16 @@ struct WebSocketCode: Equatable, Sendable {
     static let evicted = WebSocketCode(rawValue: 4001)
     static let tokenExpired = WebSocketCode(rawValue: 4002)
     static let stalled = WebSocketCode(rawValue: 4003)
+}
+
+extension WebSocketCode {
+    init(_ reason: StreamFrame.CloseReason) {
+        switch reason {
+        case .draining: self = .restart
+        case .disconnected: self = .tryAgainLater
+        case .evicted: self = .evicted
+        case .tokenExpired: self = .tokenExpired
+        case .stalled: self = .stalled
+        }
+    }
 }

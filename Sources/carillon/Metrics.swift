@@ -70,6 +70,8 @@ final class NodeMetrics: Sendable {
             text.gauges(
                 "carillon_transport_connections", "Those of them that have their place, by transport.",
                 Transport.allCases.map { ("transport=\"\($0.rawValue)\"", edge.open($0)) })
+            text.gauge("carillon_socketio_sessions", "Sessions of Socket.IO, with or without a stream.", edge.sessions.load(ordering: .relaxed))
+            text.counter("carillon_socketio_silent_total", "Sessions that ended since the client did not answer.", edge.silent.load(ordering: .relaxed))
             text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))
             text.counter("carillon_streams_opened_total", "Streams opened.", edge.opened.load(ordering: .relaxed))
             text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))

@@ -111,6 +111,9 @@ ROUTES = [
     *[Route("GET", "/v1/notifications/ws", "socket", 101, query=query) for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
     *[Route("GET", "/v1/notifications/poll", "stream", 200, query={"after": after, "timeout": "0", **query})
       for after in ("", "1-0") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    # Who it is says the first packet; only what stands in the handshake by itself must be right.
+    Route("GET", "/socket.io/", "session", 200, query={"EIO": "4", "transport": "polling"}),
+    Route("POST", "/socket.io/", "open", 400, query={"EIO": "4", "transport": "polling", "sid": "unknown"}),
     of_application("POST", "/v1/notifications/sse", "direct", body=MESSAGE),
     of_application("POST", "/v1/internal/notify", "notify", 201, body=MESSAGE),
     of_application("GET", "/v1/internal/users/{id}/count", "notify"),
@@ -210,6 +213,9 @@ ANSWERS["user writes"] = {**ANSWERS["user reads"], **NOT_BY_COOKIE, "cookie, no 
 ANSWERS["administration writes"] = {**ANSWERS["administration reads"], **NOT_BY_COOKIE}
 ANSWERS["stream"] = {**ANSWERS["user reads"], "ticket": own}
 ANSWERS["socket"] = {**ANSWERS["user writes"], "ticket": own}
+ANSWERS["session"] = {
+    **dict.fromkeys(ANSWERS["user reads"], own), **NOT_BY_COOKIE, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN,
+}  # fmt: skip
 ANSWERS["open"] = dict.fromkeys(ANSWERS["user reads"], own)
 # The demo's own page is known by its origin, which stands beside these cookies.
 ANSWERS["page"] = {**dict.fromkeys(ANSWERS["user reads"], FORBIDDEN), "cookie": own, "bad cookie": own, "admin cookie": own}

@@ -13,9 +13,9 @@ import websockets.exceptions
 import websockets.sync.client
 
 from harness import PATIENCE, eventually, problem
-from transports import Poll, WebSocket
+from transports import Poll, SocketIO, SocketIOPolling, SocketIOWebSocket, WebSocket
 
-PUSHED = [WebSocket]
+PUSHED = [WebSocket, SocketIO, SocketIOWebSocket, SocketIOPolling]
 ALL = [*PUSHED, Poll]
 
 
@@ -380,3 +380,199 @@ def write_until_behind(cluster, user):
         if metric(cluster, "carillon_lagging_connections"):
             return
     raise AssertionError("all was taken")
+
+
+# --- Socket.IO by hand ---------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """A session of Engine.IO on polls, without cookies."""
+
+    def __init__(self, cluster, base=None, **options):
+        self.cluster, self.url = cluster, f"{base or cluster.url}/socket.io/"
+        self.sid = None
+        answer = self.get(**options)
+        assert answer.status_code == 200, answer.text
+        self.handshake = json.loads(answer.text.removeprefix("0"))
+        self.sid = self.handshake["sid"]
+
+    @property
+    def query(self):
+        return {"EIO": "4", "transport": "polling", **({"sid": self.sid} if self.sid else {})}
+
+    def get(self, *, params=None, **options):
+        self.cluster.http.cookies.clear()
+        return self.cluster.http.get(self.url, params={**self.query, **(params or {})}, **options)
+
+    def post(self, payload):
+        self.cluster.http.cookies.clear()
+        return self.cluster.http.post(self.url, params=self.query, content=payload)
+
+    def say(self, payload):
+        answer = self.post(payload)
+        assert (answer.status_code, answer.text) == (200, "ok"), answer.text
+
+    def packets(self):
+        answer = self.get()
+        assert answer.status_code == 200, answer.text
+        return answer.text.split("\x1e")
+
+    def connect(self, user, **auth):
+        """Answers the packets up to `ready`, and those that came with it."""
+        self.say("40" + json.dumps({"token": user.token, **auth}))
+        packets = []
+        while not any(packet.startswith('42["ready"') for packet in packets):
+            packets += self.packets()
+        return packets
+
+
+def test_a_handshake_says_what_the_protocol_wants(cluster):
+    handshake = Session(cluster).handshake
+    assert set(handshake) == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
+    assert handshake["upgrades"] == ["websocket"] and (handshake["pingInterval"], handshake["pingTimeout"]) == (25000, 20000)
+
+
+def test_sessions_find_their_edge_without_cookies(cluster, user):
+    """Through the load balancer, each request on a connection of its own."""
+    nodes = set()
+    for _ in range(8):
+        session = Session(cluster)
+        packets = session.connect(user)
+        assert packets[0].startswith("40") and len(packets) == 2
+        ready = json.loads(packets[1][2:])[1]
+        assert session.sid.startswith(ready["node"] + ".")
+        nodes.add(ready["node"])
+        session.say("41")
+    assert len(nodes) == len(cluster.edges)
+
+
+@pytest.mark.parametrize(
+    "query", [{"EIO": "3"}, {"EIO": ""}, {"transport": "flashsocket"}, {"transport": "websocket"}, {"sid": "edge-1.unknown"}, {"sid": ""}]
+)
+def test_requests_that_are_none_of_the_protocol_are_refused(cluster, query):
+    url = f"{cluster.edges[0]}/socket.io/"
+    problem(cluster.http.get(url, params={"EIO": "4", "transport": "polling", **query}), 400, "invalid_request")
+    problem(cluster.http.post(url, params={"EIO": "4", "transport": "polling", **query}), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("payload", ["", "x", "2", "5", "b4AQ==", "4", "49", "42", "40[]", "451-[0]", "40{}\x1e", "4\x1e4", "42[\x1e"])
+def test_payloads_that_cannot_be_end_their_session_and_no_other(cluster, user, payload):
+    other, session = Session(cluster, cluster.edges[0]), Session(cluster, cluster.edges[0])
+    other.connect(user)
+    session.post(payload)
+    # Where it waits for a moment longer, it is to say that it is over.
+    answer = session.get()
+    assert answer.status_code == 400 or answer.text.split("\x1e")[-1] == "1", answer.text
+    assert session.get().status_code == 400
+    cluster.notify(user)
+    assert other.packets()[0].startswith('42["notification",{')
+    other.say("41")
+
+
+def test_a_payload_has_a_bound(cluster):
+    session = Session(cluster)
+    problem(session.post('42["' + "x" * session.handshake["maxPayload"] + '"]'), 413, "too_large")
+
+
+def test_what_a_client_emits_is_ignored_and_other_namespaces_are_refused(cluster, user):
+    session = Session(cluster)
+    session.say('42["before"]\x1e40/admin,{}')
+    assert session.packets() == ['44/admin,{"message":"Invalid namespace"}']
+    session.connect(user)
+    session.say('42["hello",{}]\x1e427["hello"]')
+    cluster.notify(user)
+    assert session.packets()[0].startswith('42["notification",{')
+
+
+def test_two_polls_at_once_end_the_session(cluster, user):
+    session = Session(cluster)
+    session.connect(user)
+    answers = []
+    first = threading.Thread(target=lambda: answers.append(session.get()))
+    first.start()
+    eventually("one of two polls is refused", lambda: session.get().status_code == 400)
+    first.join(PATIENCE)
+    eventually("its place is free", lambda: not open_streams(cluster, user))
+
+
+def test_bad_tokens_are_told_and_another_one_may_follow(cluster, user):
+    session = Session(cluster)
+    for auth in ({"token": "x"}, {"token": ""}, {}, {"token": 7}, {"token": cluster.api_key}):
+        if auth == {}:
+            continue
+        session.say("40" + json.dumps(auth))
+        [packet] = session.packets()
+        said = json.loads(packet.removeprefix("44"))
+        assert said["data"]["status"] in (401, 403) and said["message"]
+    assert not session.connect(user)[0].startswith("44")
+
+
+def test_whom_a_handshake_names_need_not_be_named_again(cluster, user):
+    ticket = user.write("POST", "/stream-ticket")["ticket"]
+    cookie = {"Cookie": f"carillon_token={user.token}", "Origin": cluster.url}
+    for options in ({"headers": user.bearer}, {"params": {"ticket": ticket}}, {"headers": cookie}):
+        session = Session(cluster, **options)
+        session.say("40")
+        assert any(packet.startswith('42["ready"') for packet in session.packets() + session.packets())
+        session.say("41")
+    session = Session(cluster, params={"ticket": ticket})
+    session.say("40")
+    assert session.packets()[0].startswith("44")
+
+
+@pytest.mark.parametrize("origin", [None, "https://evil.example", "null"])
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_session_by_cookie_needs_a_known_page(cluster, user, origin, transport):
+    headers = {"Cookie": f"carillon_token={user.token}", **({"Origin": origin} if origin else {})}
+    if transport == "polling":
+        problem(cluster.http.get(f"{cluster.url}/socket.io/?EIO=4&transport=polling", headers=headers), 403, "forbidden")
+    else:
+        url = cluster.url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
+        with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+            websockets.sync.client.connect(url, additional_headers=headers, proxy=None, legacy=True)
+        assert refused.value.response.status_code == 403
+
+
+def test_a_session_that_does_not_poll_is_kept_as_a_position(cluster, user):
+    session = Session(cluster, cluster.edges[0])
+    session.connect(user)
+    write_until_behind(cluster, user)
+    count = user.count()["unread"]
+    seqs, largest = [], 0
+    while len(seqs) < count:
+        answer = session.get()
+        largest = max(largest, len(answer.content))
+        for packet in answer.text.split("\x1e"):
+            if packet == "2":
+                session.say("3")
+            elif packet.startswith('42["notification"'):
+                seqs.append(json.loads(packet[2:])[1]["seq"])
+    assert seqs == list(range(1, count + 1))
+    assert largest < 128 * 1024
+    session.say("41")
+
+
+def test_events_during_an_upgrade_come_once_and_in_order(cluster, user):
+    """Whatever the upgrade's steps fall between."""
+    stop = threading.Event()
+    written = []
+
+    def write():
+        while not stop.is_set():
+            written.append(cluster.notify(user)["seq"])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    clients = []
+    try:
+        for number in range(6):
+            clients.append(SocketIO(user, cluster.edges[number % len(cluster.edges)], last_event_id="1-0"))
+        eventually("some more were written", lambda: len(written) > 60)
+    finally:
+        stop.set()
+        writer.join(PATIENCE)
+    for client in clients:
+        eventually("all of it has come", lambda client=client: client.last_id == f"1-{written[-1]}")
+        assert [event.seq for event in client.seen if event.name == "notification"] == list(range(1, written[-1] + 1))
+        client.close()
+    eventually("no session is left", lambda: not open_streams(cluster, user))

@@ -7,6 +7,7 @@ import urllib.parse
 from dataclasses import dataclass
 
 import httpx
+import socketio
 import websockets.exceptions
 import websockets.sync.client
 
@@ -96,6 +97,10 @@ class WebSocket(Client):
         self.code, self.reason = self.socket.close_code, self.socket.close_reason
         self._over.set()
 
+    @property
+    def is_over(self):
+        return self._over.is_set()
+
     def ended(self):
         """Waits for the end; its code, and its reason as an object."""
         assert self._over.wait(PATIENCE), f"still open; {self.seen[-12:]}"
@@ -103,6 +108,66 @@ class WebSocket(Client):
 
     def close(self):
         self.socket.close()
+
+
+class SocketIO(Client):
+    """By python-socketio, first by polls and then upgraded, as its clients do."""
+
+    name, transport, carriers = "socketio", "socketio", None
+    # After the first a client stays away, after the others it comes back by itself.
+    evicted, others = "server disconnect", {"transport close", "transport error"}
+
+    def __init__(self, user, base=None, *, headers=None, bearer=True, upgraded=True, **auth):
+        super().__init__()
+        self.reason = None
+        self._over = threading.Event()
+        self.client = socketio.Client(reconnection=False, handle_sigint=False)
+        # The library hands each message to a thread of its own, which loses their order.
+        trigger = self.client.eio._trigger_event
+        self.client.eio._trigger_event = lambda name, *values, run_async=False: trigger(name, *values, run_async=False)
+        self.client.on("*", self._received)
+        self.client.on("disconnect", self._ended)
+        self.client.connect(
+            base or user.cluster.url, transports=self.carriers, headers=headers or {}, wait_timeout=PATIENCE,
+            auth={**({"token": user.token} if bearer else {}), **auth},
+        )  # fmt: skip
+        if upgraded:
+            assert self.client.transport() == (self.carriers or ["websocket"])[0]
+
+    def _received(self, name, data):
+        name = name.removeprefix("notification:")
+        data = dict(data)
+        position = data.get("last_event_id") if name in ("ready", "resync", "position") else data.pop("last_event_id", None)
+        self._add(Event(name, position, data))
+
+    def _ended(self, reason):
+        self.reason = reason
+        self._over.set()
+
+    @property
+    def is_over(self):
+        return self._over.is_set()
+
+    def ended(self):
+        assert self._over.wait(PATIENCE), f"still open; {self.seen[-12:]}"
+        return "others" if self.reason in self.others else self.reason
+
+    @staticmethod
+    def expired(close):
+        return "others"
+
+    disconnected = expired
+
+    def close(self):
+        self.client.disconnect()
+
+
+class SocketIOWebSocket(SocketIO):
+    name, carriers = "socketio-websocket", ["websocket"]
+
+
+class SocketIOPolling(SocketIO):
+    name, carriers = "socketio-polling", ["polling"]
 
 
 class Poll(Client):
@@ -116,6 +181,7 @@ class Poll(Client):
         self._url = f"{base or user.cluster.url}/v1/notifications/poll"
         self._bearer, self._query = user.bearer, {"timeout": timeout, **query}
         self.last_id = last_event_id
+        self._over = threading.Event()
         self.answers = []
         self._stop = threading.Event()
         if last_event_id is None:
@@ -142,6 +208,12 @@ class Poll(Client):
                     return
         except (httpx.TransportError, AssertionError, RuntimeError):
             pass
+        finally:
+            self._over.set()
+
+    @property
+    def is_over(self):
+        return self._over.is_set()
 
     def close(self):
         self._stop.set()

@@ -1,3 +1,0 @@
-enum EnginePacket {
-    static let separator: UInt8 = 0x1E
-}
