@@ -124,7 +124,7 @@ class SocketIO(Client):
         self.client = socketio.Client(reconnection=False, handle_sigint=False)
         # The library hands each message to a thread of its own, which loses their order.
         trigger = self.client.eio._trigger_event
-        self.client.eio._trigger_event = lambda name, *values, run_async=False: trigger(name, *values, run_async=False)
+        self.client.eio._trigger_event = lambda *values, **options: trigger(*values, **{**options, "run_async": False})
         self.client.on("*", self._received)
         self.client.on("disconnect", self._ended)
         self.client.connect(

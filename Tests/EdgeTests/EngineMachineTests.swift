@@ -110,7 +110,10 @@ struct EngineMachineTests {
                     self.check(self.candidate, "no candidate was dropped")
                     self.candidate = false
                 case .message: break
-                case .end: self.ends += 1
+                case .end:
+                    self.ends += 1
+                    // Whoever still polls is told that there is no such session.
+                    self.pollWaits = false
                 }
             }
         }
