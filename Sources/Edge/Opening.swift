@@ -26,32 +26,31 @@ extension Edge {
         guard self.connectionBegins() else {
             return eventLoop.makeSucceededFuture(self.away(.disconnected, retry: EdgeConfiguration.retryMilliseconds()))
         }
-        let promise = eventLoop.makePromise(of: (StreamRequest, Lease, LeaseAnswer).self)
+        let promise = eventLoop.makePromise(of: Opening.self)
         promise.completeWithTask {
-            let stream = try await authenticate()
-            let lease = Lease(user: stream.user, connection: NotificationID.make(), openedAt: Timestamp.now(), transport: transport)
-            let answer = try await self.leases.acquire(lease, fingerprint: stream.fingerprint).get()
-            return (stream, lease, answer)
-        }
-        return promise.futureResult.map { stream, lease, answer in
-            switch answer {
-            case .granted: return .granted(stream, lease)
-            case .refused:
+            do {
+                let stream = try await authenticate()
+                let lease = Lease(user: stream.user, connection: NotificationID.make(), openedAt: Timestamp.now(), transport: transport)
+                switch try await self.leases.acquire(lease, fingerprint: stream.fingerprint).get() {
+                case .granted: return .granted(stream, lease)
+                case .refused:
+                    self.connectionEnded()
+                    self.metrics.refused.add(1, ordering: .relaxed)
+                    return .refused(
+                        Problem(
+                            .tooManyRequests, "rate_limited", "This user has as many streams open as it may have.", headers: ["retry-after": "60"]))
+                case .evictedBefore:
+                    self.connectionEnded()
+                    return .evictedBefore
+                }
+            } catch {
                 self.connectionEnded()
-                self.metrics.refused.add(1, ordering: .relaxed)
-                return .refused(
-                    Problem(
-                        .tooManyRequests, "rate_limited", "This user has as many streams open as it may have.", headers: ["retry-after": "60"]))
-            case .evictedBefore:
-                self.connectionEnded()
-                return .evictedBefore
+                if let problem = error as? Problem, problem.status != .serviceUnavailable { return .refused(problem) }
+                // Something is out of reach.
+                return self.away(.disconnected, retry: EdgeConfiguration.retryMilliseconds())
             }
-        }.flatMapErrorThrowing { error in
-            self.connectionEnded()
-            if let problem = error as? Problem, problem.status != .serviceUnavailable { return .refused(problem) }
-            // Something is out of reach.
-            return self.away(.disconnected, retry: EdgeConfiguration.retryMilliseconds())
         }
+        return promise.futureResult
     }
 
     private func away(_ reason: StreamFrame.CloseReason, retry: Int) -> Opening {

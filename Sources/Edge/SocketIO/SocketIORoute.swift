@@ -11,6 +11,9 @@ struct SocketIORoute: PlainRoute {
 
     let sessions: SocketIOSessions
 
+    // Each answer to a ping is one.
+    var isOneOfMany: Bool { true }
+
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
         let answer: GatewayResponse
         do throws(Problem) {
