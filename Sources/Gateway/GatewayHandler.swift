@@ -110,6 +110,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.releaseBody()
         self.task?.cancel()
         self.task = nil
+        self.exchange?.trace.abandoned()
         context.fireChannelInactive()
     }
 
@@ -174,7 +175,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             return IncomingRequest(head: head, target: .problem(problem), path: CanonicalPath("/"), query: "", bodyLimit: configuration.bodyLimit)
         }
         let path = CanonicalPath(target.path)
-        let (found, size) = self.shared.routes.resolve(head.method, path.text, contentType: head.headers.first(name: "content-type"))
+        let (found, size) = self.shared.routes.resolve(head.method, path.text, headers: head.headers)
         let limit =
             switch size {
             case .usual: configuration.bodyLimit
@@ -188,7 +189,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     /// Streams are refused by an answer that has the browser come back: anything but 200 would have EventSource give up.
     private static func excess(_ target: GatewayRoutes.Target) -> GatewayRoutes.Target {
-        if case .stream = target { return .plain(ComeBackLater()) }
+        if case .stream(let route) = target, route.isEventStream { return .plain(ComeBackLater()) }
         return .problem(.unavailable("This node has as many connections as it can hold; try again."))
     }
 

@@ -79,6 +79,11 @@ final class NodeMetrics: Sendable {
         }
         if let edge = state.edge {
             text.gauge("carillon_connections", "Streams open, or being opened.", edge.connections.load(ordering: .relaxed))
+            text.gauges(
+                "carillon_transport_connections", "Those of them that have their place, by transport.",
+                Transport.allCases.map { ("transport=\"\($0.rawValue)\"", edge.open($0)) })
+            text.gauge("carillon_socketio_sessions", "Sessions of Socket.IO, with or without a stream.", edge.sessions.load(ordering: .relaxed))
+            text.counter("carillon_socketio_silent_total", "Sessions that ended since the client did not answer.", edge.silent.load(ordering: .relaxed))
             text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))
             text.counter("carillon_streams_opened_total", "Streams opened.", edge.opened.load(ordering: .relaxed))
             text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))
@@ -180,6 +185,10 @@ private struct MetricsText {
     var text = ""
 
     mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
+    mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: Int)]) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        for (labels, value) in values { self.text += "\(name){\(labels)} \(value)\n" }
+    }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
 
     mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: String)]) { self.many(name, help, "gauge", values) }

@@ -167,9 +167,7 @@ struct NodeService: Service {
             let connection = RedisSubscriber(
                 deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
                 handler: table)
-            for (path, route) in made.streamRoutes { routes.add(stream: "/v1" + path, route) }
-            routes.add(.POST, "/v1/notifications/stream-ticket", made.ticketRoute)
-            routes.add(.POST, "/v1/notifications/stream-renew", made.renewRoute)
+            made.addRoutes(to: &routes)
             made.start()
             table.start(connection, listener: made)
             health.watch(edge: made, subscriber: connection)
