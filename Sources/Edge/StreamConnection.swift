@@ -43,7 +43,7 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     var isBlocked = false
     var isDirty = false
     var warnedOfExpiry = false
-    var timer: TimerPlace?
+    var wheelPlace: TimerPlace?
 
     /// On the loop.
     ///

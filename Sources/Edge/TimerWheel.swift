@@ -7,7 +7,7 @@ struct TimerPlace {
 /// What can wait in a wheel, once at a time.
 protocol Timed: AnyObject {
     /// The wheel's own note.
-    var timer: TimerPlace? { get set }
+    var wheelPlace: TimerPlace? { get set }
 }
 
 /// Timers of many things on one clock of whole seconds: one slot a second, so that a thing costs one array element and no timer of its own.
@@ -25,17 +25,17 @@ struct TimerWheel<Element: Timed> {
         let last = self.last ?? now
         let moment = min(max(moment, last + 1), last + Int64(self.slots.count) - 1)
         let slot = Int(moment % Int64(self.slots.count))
-        element.timer = TimerPlace(slot: Int32(slot), index: Int32(self.slots[slot].count))
+        element.wheelPlace = TimerPlace(slot: Int32(slot), index: Int32(self.slots[slot].count))
         self.slots[slot].append(element)
     }
 
     /// It is held no longer. Nothing, when it does not wait.
     mutating func remove(_ element: Element) {
-        guard let place = element.timer else { return }
-        element.timer = nil
+        guard let place = element.wheelPlace else { return }
+        element.wheelPlace = nil
         let end = self.slots[Int(place.slot)].removeLast()
         if end === element { return }
-        end.timer = place
+        end.wheelPlace = place
         self.slots[Int(place.slot)][Int(place.index)] = end
     }
 
@@ -55,7 +55,7 @@ struct TimerWheel<Element: Timed> {
     }
 
     private mutating func take(_ slot: Int, _ due: inout [Element]) {
-        for element in self.slots[slot] { element.timer = nil }
+        for element in self.slots[slot] { element.wheelPlace = nil }
         if due.isEmpty { swap(&due, &self.slots[slot]) } else { due += self.slots[slot] }
         self.slots[slot] = []
     }

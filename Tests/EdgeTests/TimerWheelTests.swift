@@ -5,7 +5,7 @@ import Testing
 @Suite struct TimerWheelTests {
     final class Thing: Timed {
         let id: Int
-        var timer: TimerPlace?
+        var wheelPlace: TimerPlace?
 
         init(_ id: Int) {
             self.id = id

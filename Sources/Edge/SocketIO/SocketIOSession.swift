@@ -21,7 +21,7 @@ final class SocketIOSession: Timed, @unchecked Sendable {
     private var request: GatewayRequest?
     private var connection: SocketIOConnection?
     private var isOpening = false
-    var timer: TimerPlace?
+    var wheelPlace: TimerPlace?
     private var refusals = 0
     private var poll: EventLoopPromise<GatewayResponse>?
     private var socket: EngineSocket?
