@@ -1,4 +1,5 @@
 import CCurl
+import Glibc
 import Synchronization
 
 /// What the engine's thread does: begins what waits, drives what is under way, tells what ended.
@@ -21,6 +22,11 @@ final class TransferLoop: Sendable {
 
     /// Until the mailbox is closed.
     func run() {
+        // The TLS library writes to sockets that their other end may have closed.
+        var pipes = sigset_t()
+        sigemptyset(&pipes)
+        sigaddset(&pipes, SIGPIPE)
+        pthread_sigmask(SIG_BLOCK, &pipes, nil)
         var underWay: [UInt64: (transfer: Transfer, completion: TransferMailbox.Completion)] = [:]
         func end(_ id: UInt64, _ result: (Transfer) -> Result<TransferAnswer, TransferError>) {
             guard let (transfer, completion) = underWay.removeValue(forKey: id) else { return }
