@@ -183,7 +183,7 @@ let package = Package(
             name: "DeliveryTests",
             dependencies: ["Delivery", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix, nioHTTP1, logging], swiftSettings: settings
         ),
-        .testTarget(name: "EdgeTests", dependencies: ["Edge", "NotificationBus", "NotificationCore", nio], swiftSettings: settings),
+        .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
             name: "RedisClientTests",

@@ -31,7 +31,7 @@ struct AdminConnections: Sendable {
             ("data", .array(streams.map { stream in
                 .object([
                     ("user_id", .string(user.value)), ("connection_id", .string(stream.connection)), ("node", .string(stream.edge.node)),
-                    ("edge", .string(stream.edge.name)), ("since", .string(stream.since.description)),
+                    ("edge", .string(stream.edge.name)), ("transport", .string(stream.transport.rawValue)), ("since", .string(stream.since.description)),
                 ])
             })),
             ("connections", .number(String(streams.count))),

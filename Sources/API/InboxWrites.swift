@@ -127,7 +127,7 @@ struct InboxWrites: Sendable {
     }
 }
 
-/// The body of "all read". Keys that it does not know mean nothing.
+/// The body of "all read". A key that it does not know is refused: a mistyped filter would mark everything.
 struct ReadAllBody: Sendable {
     var customer: String?
     var type: String?
@@ -146,7 +146,7 @@ struct ReadAllBody: Sendable {
             case "up_to":
                 guard let id = value.string.flatMap({ NotificationID($0) }) else { throw .invalidID }
                 self.upTo = id
-            default: break
+            default: errors.add("/" + name, "not a filter: customer_id, type and up_to are")
             }
         }
         guard let first = errors.first else { return }

@@ -18,15 +18,19 @@ public struct DeliveryHandler: TaskHandler {
     private let sender: any ChannelSender
     private let source: DeliveryMaterials
     private let catalogue: @Sendable () -> Catalogue
+    private let unsubscribe: @Sendable (UnsubscribeScope) -> String?
     private let logger: Logger
 
+    /// - Parameter unsubscribe: the link by which somebody is rid of such messages; nil: there is none.
     public init(
-        _ channel: DeliveryChannel, sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
+        _ channel: DeliveryChannel, sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger,
+        unsubscribe: @escaping @Sendable (UnsubscribeScope) -> String? = { _ in nil }
     ) {
         self.channel = channel
         self.sender = sender
         self.source = DeliveryMaterials(pool: pool)
         self.catalogue = catalogue
+        self.unsubscribe = unsubscribe
         self.logger = logger
     }
 
@@ -64,7 +68,9 @@ public struct DeliveryHandler: TaskHandler {
         if text.unlessRead, material.isRead { return .none(Self.suppressed(.read)) }
         return .message(OutgoingMessage(
             deliveryID: task.id.description, channel: self.channel, userID: user, notificationID: notification, customerID: material.customer,
-            address: address, subject: text.subject, text: text.text, html: text.html, urgent: material.priority == .urgent))
+            address: address, subject: text.subject, text: text.text, html: text.html,
+            unsubscribeURL: self.channel != .email ? nil : text.optionalType.flatMap { self.unsubscribe(UnsubscribeScope(user: user, channel: self.channel, type: $0, customer: material.customer)) },
+            urgent: material.priority == .urgent))
     }
 
     private static func suppressed(_ hindrance: Hindrance) -> AttemptResult { .over(.suppressed, reason: hindrance.rawValue) }

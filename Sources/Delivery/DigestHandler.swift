@@ -38,10 +38,16 @@ public struct DigestHandler: TaskHandler {
 
     private let single: DeliveryHandler
     private let sender: any ChannelSender
+    private let unsubscribe: @Sendable (UnsubscribeScope) -> String?
 
-    public init(sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
-        self.single = DeliveryHandler(.email, sender: sender, pool: pool, catalogue: catalogue, logger: logger)
+    /// - Parameter unsubscribe: as of ``DeliveryHandler``. One of several is rid of all e-mails by it.
+    public init(
+        sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger,
+        unsubscribe: @escaping @Sendable (UnsubscribeScope) -> String? = { _ in nil }
+    ) {
+        self.single = DeliveryHandler(.email, sender: sender, pool: pool, catalogue: catalogue, logger: logger, unsubscribe: unsubscribe)
         self.sender = sender
+        self.unsubscribe = unsubscribe
     }
 
     public func materials(for tasks: [QueuedTask]) async throws(StoreError) -> [Share] {
@@ -57,9 +63,13 @@ public struct DigestHandler: TaskHandler {
 
     public func attempt(_ task: QueuedTask, _ share: Share) async -> AttemptResult {
         if case .none(let result) = share.made { return result }
-        let (group, sender) = (share.group, self.sender)
+        let (group, sender, unsubscribe) = (share.group, self.sender, self.unsubscribe)
         return await group.result {
-            guard let message = DigestText.message(group.messages) else { return .over(.failed, reason: "there is nothing to send") }
+            guard var message = DigestText.message(group.messages) else { return .over(.failed, reason: "there is nothing to send") }
+            if group.messages.count > 1, group.messages.contains(where: { $0.unsubscribeURL != message.unsubscribeURL }) {
+                // Of several types, or some of them required: all that can be turned off is e-mail.
+                message.unsubscribeURL = unsubscribe(UnsubscribeScope(user: message.userID, channel: .email, type: nil, customer: nil))
+            }
             return DeliveryHandler.result(await sender.send(message))
         }
     }

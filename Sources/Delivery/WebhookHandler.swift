@@ -7,15 +7,15 @@ public struct WebhookHandler: TaskHandler {
     private let deliveries: WebhookDeliveries
     private let caller: WebhookCaller
     private let attempts: Int
-    private let onFailed: @Sendable (NotificationID, String) async -> Void
+    private let onFailed: @Sendable (NotificationID, String, String) async -> Void
     private let logger: Logger
 
     /// - Parameters:
     ///   - attempts: of one delivery, the first included; after the last its webhook has failed.
-    ///   - onFailed: told when a webhook has failed, and why.
+    ///   - onFailed: told which webhook has failed, its URL, and why.
     public init(
         deliveries: WebhookDeliveries, caller: WebhookCaller, attempts: Int, logger: Logger,
-        onFailed: @escaping @Sendable (NotificationID, String) async -> Void = { _, _ in }
+        onFailed: @escaping @Sendable (NotificationID, String, String) async -> Void = { _, _, _ in }
     ) {
         self.deliveries = deliveries
         self.caller = caller
@@ -58,7 +58,7 @@ public struct WebhookHandler: TaskHandler {
             let was = try await self.deliveries.note(record, of: material.webhook, verdict)
             if was == .active, verdict == .failedForGood || verdict == .gone {
                 self.logger.warning("webhook failed", metadata: ["webhook": "\(material.webhook)", "error": "\(error ?? "")"])
-                await self.onFailed(material.webhook, error ?? "")
+                await self.onFailed(material.webhook, material.url, error ?? "")
             }
         } catch {
             // What the endpoint has accepted is not sent again for that.

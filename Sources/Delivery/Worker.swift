@@ -24,11 +24,12 @@ public struct Worker: Sendable {
     private let settings: Settings
     private let logger: Logger
 
-    public init(pool: PostgresPool, writer: InboxWriter, settings: Settings, logger: Logger) {
+    /// - Parameter background: for what may take long.
+    public init(pool: PostgresPool, background: PostgresPool, writer: InboxWriter, settings: Settings, logger: Logger) {
         self.housekeeping = Housekeeping(pool: pool)
-        self.audit = AuditStore(pool: pool)
-        self.retention = Retention(pool: pool)
-        self.totals = TotalsStore(pool: pool)
+        self.audit = AuditStore(pool: background)
+        self.retention = Retention(pool: background)
+        self.totals = TotalsStore(pool: background)
         self.writer = writer
         self.settings = settings
         self.logger = logger
@@ -36,13 +37,28 @@ public struct Worker: Sendable {
 
     /// Until cancelled.
     public func run() async {
-        var second = 0
-        var nextDeliveries = ContinuousClock.now
+        await withDiscardingTaskGroup { group in
+            group.addTask { await self.keepTime() }
+            group.addTask { await self.keepHouse() }
+        }
+    }
+
+    /// What somebody waits for: it has no other work before it.
+    private func keepTime() async {
         while !Task.isCancelled {
             await self.attempt("scheduled and expired notifications") {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
             }
+            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+        }
+    }
+
+    private func keepHouse() async {
+        var second = 0
+        var nextLog = 15
+        var nextDeliveries = ContinuousClock.now
+        while !Task.isCancelled {
             // Every second, so that it is a little each time: what it takes at once, others do without.
             await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
             if ContinuousClock.now >= nextDeliveries {
@@ -61,9 +77,12 @@ public struct Worker: Sendable {
                 }
             }
             if second % 600 == 20 { await self.attempt("retention of the audit log") { try await self.forgetAudit() } }
-            if second % 3600 == 15 {
+            if second >= nextLog {
+                // There are partitions for weeks: while somebody reads the log at length, it is tried again.
+                nextLog = second + 60
                 await self.attempt("change log partitions") {
                     try await self.housekeeping.keepLog(days: self.settings.changeLogDays)
+                    nextLog = second + 3600
                 }
             }
             second += 1

@@ -1,6 +1,7 @@
 public import Gateway
 public import Logging
 public import NIOCore
+import NIOHTTP1
 public import NotificationBus
 public import NotificationCore
 public import NotificationStore
@@ -11,6 +12,7 @@ import Synchronization
 public final class Edge: SubscriptionListener {
     private struct State {
         var loops: [EdgeLoop] = []
+        var sessions: SocketIOSessions?
         /// Streams that were evicted before they had joined.
         var earlyEvictions: [NotificationID: NIODeadline] = [:]
     }
@@ -54,16 +56,27 @@ public final class Edge: SubscriptionListener {
         self.state.withLock { $0.loops = loops }
     }
 
-    public var streamRoutes: [String: any StreamRoute] {
-        let route = SSERoute(
-            edge: self,
-            authenticator: StreamAuthenticator(
-                credentials: self.credentials, tickets: self.tickets, ledger: TicketRedemption(ledger: self.ledger)))
-        return ["/notifications/sse": route, "/notifications/stream": route]
+    private var authenticator: StreamAuthenticator {
+        StreamAuthenticator(credentials: self.credentials, tickets: self.tickets, ledger: TicketRedemption(ledger: self.ledger))
     }
 
-    public var ticketRoute: any PlainRoute { StreamTicketRoute(credentials: self.credentials, tickets: self.tickets) }
-    public var renewRoute: any PlainRoute { StreamRenewRoute(credentials: self.credentials, leases: self.leases) }
+    /// Adds all that an edge serves.
+    public func addRoutes(to routes: inout GatewayRoutes) {
+        let authenticator = self.authenticator
+        let stream = SSERoute(edge: self, authenticator: authenticator)
+        routes.add(stream: "/v1/notifications/sse", stream)
+        routes.add(stream: "/v1/notifications/stream", stream)
+        routes.add(webSocket: "/v1/notifications/ws", WebSocketRoute(edge: self, authenticator: authenticator))
+        routes.add(.GET, "/v1/notifications/ws", UpgradeRequired())
+        routes.add(.GET, "/v1/notifications/poll", PollRoute(edge: self, authenticator: authenticator))
+        let sessions = SocketIOSessions(edge: self, authenticator: authenticator)
+        self.state.withLock { $0.sessions = sessions }
+        routes.add(webSocket: "/socket.io/", SocketIOWebSocketRoute(sessions: sessions))
+        routes.add(.GET, "/socket.io/", SocketIORoute(sessions: sessions))
+        routes.add(.POST, "/socket.io/", SocketIORoute(sessions: sessions))
+        routes.add(.POST, "/v1/notifications/stream-ticket", StreamTicketRoute(credentials: self.credentials, tickets: self.tickets))
+        routes.add(.POST, "/v1/notifications/stream-renew", StreamRenewRoute(credentials: self.credentials, leases: self.leases))
+    }
 
     private var loops: [EdgeLoop] { self.state.withLock { $0.loops } }
 
@@ -90,6 +103,7 @@ public final class Edge: SubscriptionListener {
         self.draining.store(true, ordering: .relaxed)
         let window = self.connections == 0 ? TimeAmount.zero : self.configuration.drainWindow
         for loop in self.loops { loop.eventLoop.execute { loop.drain(window: window) } }
+        self.state.withLock { $0.sessions }?.drain()
         let deadline = ContinuousClock.now + .nanoseconds(window.nanoseconds) + .seconds(2)
         while self.connections > 0, ContinuousClock.now < deadline {
             do { try await Task.sleep(for: .milliseconds(20)) } catch { break }

@@ -15,9 +15,12 @@ final class EdgeLoop: @unchecked Sendable {
     private var hubs: [UserID: UserHub] = [:]
     /// Connections with bytes to flush.
     var dirty: [StreamConnection] = []
+    /// What was said last, in the forms of the other transports.
+    var translations = Translations()
     /// Seconds since 1970, as of the last tick.
     private(set) var now = Timestamp.now().seconds
     private var wheel = TimerWheel<StreamConnection>(slots: 64)
+    private var sessions = TimerWheel<SocketIOSession>(slots: 64)
     private var tick: RepeatedTask?
     private var suspension = Suspension()
     /// Answers of the log that came while nothing may be delivered.
@@ -50,36 +53,72 @@ final class EdgeLoop: @unchecked Sendable {
 
     // MARK: Streams come and go
 
-    /// The stream has its lease. It joins once its channel's subscription is confirmed, or Redis is known to be away.
-    func open(_ request: StreamRequest, lease: Lease, channel: any Channel, head: ByteBuffer) {
+    /// The stream has its lease: it takes the channel.
+    func open(_ connection: StreamConnection, on channel: any Channel) {
         self.eventLoop.assertInEventLoop()
+        self.add(connection)
         guard channel.isActive else {
-            self.edge.leases.release([lease])
-            self.edge.connectionEnded()
+            self.closed(connection)
             return
         }
-        let hub = self.hubs[request.user] ?? UserHub(user: request.user)
-        self.hubs[request.user] = hub
-        let connection = StreamConnection(
-            id: lease.connection, loop: self, user: hub, channel: channel, request: request, openedAt: lease.openedAt, head: head)
-        hub.connections.append(connection)
         do {
-            // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
-            let bound = self.edge.configuration.unsentBytes
-            try channel.syncOptions?.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
-            #if os(Linux)
-            // A peer that vanished acknowledges nothing: the kernel would try for a quarter of an hour, and hold its user's place. A stuck one is
-            // closed before that, with a reason.
-            let patience = (self.edge.configuration.stalledSeconds + 15) * 1000
-            try channel.syncOptions?.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
-            #endif
-            try channel.syncOptions?.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
+            try Self.prepare(channel, self.edge.configuration)
             try channel.pipeline.syncOperations.addHandler(connection)
         } catch {
             self.closed(connection)
             channel.close(promise: nil)
             return
         }
+        self.begin(connection)
+    }
+
+    /// Bounds what a stream's channel holds.
+    ///
+    /// - Parameter reading: bytes that are read at once.
+    static func prepare(_ channel: any Channel, _ configuration: EdgeConfiguration) throws {
+        guard let options = channel.syncOptions else { return }
+        // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
+        let bound = configuration.unsentBytes
+        try options.setOption(.socketOption(.so_sndbuf), value: numericCast(bound))
+        #if os(Linux)
+        // A peer that vanished acknowledges nothing: the kernel would try for a quarter of an hour, and hold its user's place. A stuck one is
+        // closed before that, with a reason.
+        let patience = (configuration.stalledSeconds + 15) * 1000
+        try options.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
+        #endif
+        try options.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
+    }
+
+    /// Has the session be told the time.
+    func watch(_ session: SocketIOSession) {
+        self.eventLoop.assertInEventLoop()
+        self.sessions.schedule(session, at: self.now + 1, now: self.now)
+    }
+
+    /// The stream has its lease, and no channel of its own.
+    func open(_ connection: StreamConnection) {
+        self.eventLoop.assertInEventLoop()
+        self.add(connection)
+        self.begin(connection)
+    }
+
+    /// The user's hub here, made when there is none. It goes with the last of its connections.
+    func hub(of user: UserID) -> UserHub {
+        self.eventLoop.assertInEventLoop()
+        if let hub = self.hubs[user] { return hub }
+        let hub = UserHub(user: user)
+        self.hubs[user] = hub
+        return hub
+    }
+
+    private func add(_ connection: StreamConnection) {
+        connection.user.connections.append(connection)
+        self.edge.metrics.opened(connection.transport, by: 1)
+    }
+
+    /// It joins once its channel's subscription is confirmed, or Redis is known to be away.
+    private func begin(_ connection: StreamConnection) {
+        let hub = connection.user
         self.edge.metrics.opened.add(1, ordering: .relaxed)
         self.wheel.schedule(connection, at: self.now + 1, now: self.now)
         if self.edge.isDraining {
@@ -87,12 +126,12 @@ final class EdgeLoop: @unchecked Sendable {
             self.flush()
             return
         }
-        if self.edge.takeEarlyEviction(lease.connection) {
+        if self.edge.takeEarlyEviction(connection.id) {
             self.evict(connection)
             self.flush()
             return
         }
-        self.edge.subscriptions.hold([request.user], loop: self.index).hop(to: self.eventLoop).whenComplete { _ in
+        self.edge.subscriptions.hold([hub.user], loop: self.index).hop(to: self.eventLoop).whenComplete { _ in
             guard connection.phase == .joining else { return }
             self.input(hub) { $0.join(connection.id, resume: connection.resume, &$1) }
         }
@@ -109,7 +148,8 @@ final class EdgeLoop: @unchecked Sendable {
             self.hubs[hub.user] = nil
             self.edge.subscriptions.release([hub.user], loop: self.index)
         }
-        self.edge.leases.release([Lease(user: hub.user, connection: connection.id, openedAt: connection.openedAt)])
+        self.edge.leases.release([connection.lease])
+        self.edge.metrics.opened(connection.transport, by: -1)
         self.edge.connectionEnded()
     }
 
@@ -127,11 +167,7 @@ final class EdgeLoop: @unchecked Sendable {
         var bytes: [UInt8] = []
         StreamFrame.appendClose(reason, retryMilliseconds: retry, to: &bytes)
         let channel = connection.channel
-        self.writeHead(connection)
-        connection.write(ByteBuffer(bytes: bytes))
-        self.closed(connection)
-        guard let channel else { return }
-        if connection.isBlocked, let options = channel.syncOptions {
+        if connection.isBlocked, let options = channel?.syncOptions {
             // A stuck reader does not take this now. The kernel gets room for all that is left, and goes on for as long as the peer lives.
             do {
                 try options.setOption(.socketOption(.so_sndbuf), value: numericCast(self.edge.configuration.unsentBytes * 4))
@@ -139,23 +175,32 @@ final class EdgeLoop: @unchecked Sendable {
                 self.edge.logger.debug("socket of a stuck reader not enlarged: it may not hear why it was closed", metadata: ["error": "\(error)"])
             }
         }
-        Self.closeGently(channel, on: self.eventLoop)
+        connection.writeHead()
+        connection.send(ByteBuffer(bytes: bytes))
+        self.closed(connection)
+        connection.end(reason, retry: retry, channel)
     }
 
     /// Sends what is left and the end of the stream, and gives the client a moment to take it.
-    static func closeGently(_ channel: any Channel, on loop: any EventLoop) {
+    ///
+    /// - Parameter lingering: the client may have sent what is not read yet, upon which the kernel would break the connection off: wait for its end.
+    static func closeGently(_ channel: any Channel, on loop: any EventLoop, lingering: Bool = false) {
         let timeout = loop.scheduleTask(in: .seconds(5)) { channel.close(promise: nil) }
         channel.closeFuture.whenComplete { _ in timeout.cancel() }
         let written = loop.makePromise(of: Void.self)
         channel.writeAndFlush(ByteBuffer(), promise: written)
-        written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+        written.futureResult.whenComplete { _ in channel.close(mode: lingering ? .output : .all, promise: nil) }
     }
 
     func evict(_ connection: StreamConnection) {
         self.edge.metrics.evicted.add(1, ordering: .relaxed)
-        self.edge.leases.evicted(
-            connection.user.user,
-            fingerprint: StreamRequest.fingerprint(user: connection.user.user, userAgent: connection.userAgent, lastEventID: connection.cursor.description))
+        if connection.transport == .sse {
+            // Only EventSource reconnects whatever it is told.
+            self.edge.leases.evicted(
+                connection.user.user,
+                fingerprint: StreamRequest.fingerprint(
+                    user: connection.user.user, userAgent: connection.userAgent, lastEventID: connection.cursor.description))
+        }
         self.close(connection, .evicted, retry: EdgeConfiguration.evictedRetryMilliseconds)
     }
 
@@ -214,7 +259,7 @@ final class EdgeLoop: @unchecked Sendable {
     func leases(of users: [UserID]) -> [Lease] { users.compactMap { self.hubs[$0] }.flatMap(Self.leases) }
 
     private static func leases(of hub: UserHub) -> [Lease] {
-        hub.connections.map { Lease(user: hub.user, connection: $0.id, openedAt: $0.openedAt) }
+        hub.connections.map(\.lease)
     }
 
     // MARK: Messages, the tail, reconciliation
@@ -252,7 +297,7 @@ final class EdgeLoop: @unchecked Sendable {
                     // All frames of the message in one piece.
                     let start = envelope.changes[0].frame.lowerBound
                     if let frames = payload.getSlice(at: payload.readerIndex + start, length: payload.readableBytes - start) {
-                        connection.write(frames)
+                        connection.send(frames)
                         connection.cursor = StreamPosition(epoch: envelope.epoch, seq: envelope.last)
                     }
                 } else {
@@ -303,7 +348,7 @@ final class EdgeLoop: @unchecked Sendable {
                     dropped += 1
                     continue
                 }
-                connection.write(frame)
+                connection.send(frame)
                 written += 1
             }
         }
@@ -409,14 +454,14 @@ final class EdgeLoop: @unchecked Sendable {
             self.edge.metrics.delivered.add(written, ordering: .relaxed)
         case .ready(let reader, let position):
             guard let connection = hub.connection(reader) else { return }
-            self.writeHead(connection)
+            connection.writeHead()
             let whole = hub.counts(at: position)
             let counts = connection.filter?.shown(whole) ?? whole
             var bytes: [UInt8] = []
             StreamFrame.appendReady(
                 retryMilliseconds: EdgeConfiguration.retryMilliseconds(), position: position, connection: connection.id.description,
                 unread: counts.unread, unseen: counts.unseen, node: self.edge.configuration.node, to: &bytes)
-            connection.write(ByteBuffer(bytes: bytes))
+            connection.send(ByteBuffer(bytes: bytes))
             connection.cursor = position
         case .replay(let reader, let entries):
             guard let connection = hub.connection(reader), let epoch = hub.feed.position?.epoch else { return }
@@ -434,6 +479,7 @@ final class EdgeLoop: @unchecked Sendable {
             }
             if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
             connection.phase = .live
+            connection.becameLive()
         case .refuse(let reader):
             guard let connection = hub.connection(reader) else { return }
             self.edge.metrics.refused.add(1, ordering: .relaxed)
@@ -448,7 +494,7 @@ final class EdgeLoop: @unchecked Sendable {
         let whole = hub.counts(at: position)
         var bytes: [UInt8] = []
         StreamFrame.appendResync(position: position, unread: (connection.filter?.shown(whole) ?? whole).unread, to: &bytes)
-        connection.write(ByteBuffer(bytes: bytes))
+        connection.send(ByteBuffer(bytes: bytes))
         connection.cursor = position
     }
 
@@ -492,12 +538,6 @@ final class EdgeLoop: @unchecked Sendable {
         }
     }
 
-    private func writeHead(_ connection: StreamConnection) {
-        guard let head = connection.head else { return }
-        connection.head = nil
-        connection.write(head)
-    }
-
     // MARK: Slow readers
 
     func writabilityChanged(_ connection: StreamConnection, isWritable: Bool) {
@@ -536,7 +576,7 @@ final class EdgeLoop: @unchecked Sendable {
         connection.phase = .behind
         connection.isBlocked = true
         connection.blockedSince = self.now
-        if connection.channel?.isWritable == true {
+        if connection.isWritable {
             // It read in between.
             self.eventLoop.execute { self.writabilityChanged(connection, isWritable: true) }
         }
@@ -547,9 +587,10 @@ final class EdgeLoop: @unchecked Sendable {
         self.dirty.removeAll(keepingCapacity: true)
         for connection in dirty {
             connection.isDirty = false
-            connection.channel?.flush()
+            connection.flush()
         }
         if self.dirty.capacity > 4096 { self.dirty = [] }
+        self.translations.forget()
     }
 
     // MARK: Time
@@ -559,6 +600,9 @@ final class EdgeLoop: @unchecked Sendable {
         self.now = Timestamp.now().seconds
         for connection in self.wheel.advance(to: self.now) where connection.phase != .closed {
             self.look(at: connection)
+        }
+        for session in self.sessions.advance(to: self.now) {
+            if let next = session.tick() { self.sessions.schedule(session, at: max(next, self.now + 1), now: self.now) }
         }
         self.flush()
     }
@@ -582,10 +626,10 @@ final class EdgeLoop: @unchecked Sendable {
                 var bytes: [UInt8] = []
                 StreamFrame.appendAuthExpiring(
                     expiresAt: Timestamp(seconds: connection.expiresAt), connection: connection.id.description, to: &bytes)
-                connection.write(ByteBuffer(bytes: bytes))
+                connection.send(ByteBuffer(bytes: bytes))
             }
             if self.now - connection.lastWrite >= configuration.pingSeconds {
-                connection.write(self.edge.ping)
+                connection.ping()
                 if connection.phase == .live, !connection.takesMore() { self.setAside(connection) }
             }
         }

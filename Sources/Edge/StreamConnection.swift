@@ -3,10 +3,11 @@ import NIOCore
 import NotificationBus
 import NotificationCore
 
-/// One open stream: the last handler of its channel. It holds no task and no closure.
+/// One open stream: the last handler of its channel. It holds no task and no closure. This one is of server-sent events; the other
+/// transports say the same in their own form.
 ///
 /// Unchecked: it is touched on its event loop only; closures that carry it run there.
-final class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
+class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
@@ -44,14 +45,15 @@ final class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable 
     var warnedOfExpiry = false
     var timer: TimerPlace?
 
-    init(
-        id: NotificationID, loop: EdgeLoop, user: UserHub, channel: any Channel, request: StreamRequest, openedAt: Timestamp, head: ByteBuffer
-    ) {
-        self.id = id
+    /// On the loop.
+    ///
+    /// - Parameter head: written with the first event.
+    init(_ request: StreamRequest, lease: Lease, loop: EdgeLoop, channel: (any Channel)?, head: ByteBuffer) {
+        self.id = lease.connection
         self.loop = loop
-        self.user = user
+        self.user = loop.hub(of: request.user)
         self.channel = channel
-        self.openedAt = openedAt
+        self.openedAt = lease.openedAt
         self.userAgent = request.userAgent
         self.head = head
         self.filter = StreamFilter(allowed: request.token.customers, only: request.customer)
@@ -60,15 +62,12 @@ final class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable 
         self.expiresAt = request.token.expiresAt
     }
 
-    /// Writes without flushing; the loop flushes all dirty connections at the end of its turn.
-    func write(_ bytes: ByteBuffer) {
-        self.channel?.write(bytes, promise: nil)
-        self.lastWrite = self.loop.now
-        if !self.isDirty {
-            self.isDirty = true
-            self.loop.dirty.append(self)
-        }
-    }
+    // MARK: What each transport does in its own way
+
+    var transport: Transport { .sse }
+
+    /// Says these blocks of the event stream, one or several, without flushing.
+    func send(_ blocks: ByteBuffer) { self.write(blocks) }
 
     /// False when its bound of unsent bytes is reached, and the socket does not take them either.
     func takesMore() -> Bool {
@@ -78,11 +77,50 @@ final class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable 
         return channel.isWritable
     }
 
-    func write(_ item: StreamItem, at position: StreamPosition) {
+    var isWritable: Bool { self.channel?.isWritable ?? false }
+
+    func flush() { self.channel?.flush() }
+
+    /// Nothing was sent for a while.
+    func ping() { self.write(self.loop.edge.ping) }
+
+    func writeHead() {
+        guard let head = self.head else { return }
+        self.head = nil
+        self.write(head)
+    }
+
+    /// It has all that was said before, and from now on every delivery is for it.
+    func becameLive() {}
+
+    /// It is out of its hub and was told why; what is left is to close the channel that it had.
+    func end(_ reason: StreamFrame.CloseReason, retry: Int, _ channel: (any Channel)?) {
+        if let channel { EdgeLoop.closeGently(channel, on: self.loop.eventLoop) }
+    }
+
+    // MARK: What is the same for all
+
+    final var lease: Lease { Lease(user: self.user.user, connection: self.id, openedAt: self.openedAt, transport: self.transport) }
+
+    /// Writes without flushing; the loop flushes all dirty connections at the end of its turn.
+    final func write(_ bytes: ByteBuffer) {
+        self.channel?.write(bytes, promise: nil)
+        self.touched()
+    }
+
+    final func touched() {
+        self.lastWrite = self.loop.now
+        if !self.isDirty {
+            self.isDirty = true
+            self.loop.dirty.append(self)
+        }
+    }
+
+    final func write(_ item: StreamItem, at position: StreamPosition) {
         if self.filter == nil {
-            self.write(item.frame)
+            self.send(item.frame)
         } else {
-            self.write(self.filter!.apply(item, position: position))
+            self.send(self.filter!.apply(item, position: position))
         }
         self.cursor = position
     }

@@ -1,6 +1,7 @@
 import Authentication
 import Crypto
 import Gateway
+import NIOHTTP1
 import NotificationCore
 
 /// A request for a stream that may be opened: who, from where on, and what of it.
@@ -29,7 +30,12 @@ struct StreamAuthenticator: Sendable {
     let tickets: TicketSigner
     let ledger: TicketRedemption
 
-    func authenticate(_ request: GatewayRequest) async throws(Problem) -> StreamRequest {
+    /// - Parameters:
+    ///   - cookieNeedsOrigin: a cookie counts only from a page of this site or of a listed one.
+    ///   - resume, customer: nil: what the request's header or query says.
+    func authenticate(
+        _ request: GatewayRequest, cookieNeedsOrigin: Bool = false, resume: ResumePoint? = nil, customer: String? = nil
+    ) async throws(Problem) -> StreamRequest {
         var session: String?
         let token: UserToken
         let cookie = request.cookie(self.credentials.cookieName)
@@ -43,15 +49,24 @@ struct StreamAuthenticator: Sendable {
             } else {
                 // A used ticket: EventSource reconnects to the same URL, and the cookie says who it is.
                 guard let cookie, !cookie.isEmpty else { throw .invalidUser }
+                if cookieNeedsOrigin { try self.checkOrigin(request) }
                 token = try await self.credentials.token(cookie)
                 guard token.user == ticket.token.user else { throw .invalidUser }
             }
         } else {
+            if cookieNeedsOrigin, let cookie, !cookie.isEmpty { try self.checkOrigin(request) }
             token = try await self.credentials.user(nil, cookie: cookie).token
         }
+        return try self.request(request, token, session: session, resume: resume, customer: customer)
+    }
+
+    /// What a request with this token asks for.
+    func request(
+        _ request: GatewayRequest, _ token: UserToken, session: String?, resume: ResumePoint?, customer asked: String?
+    ) throws(Problem) -> StreamRequest {
         guard let user = UserID(token.user) else { throw .invalidUser }
         var customer: String?
-        if let text = request.query["customer_id"], !text.isEmpty {
+        if let text = asked ?? request.query["customer_id"], !text.isEmpty {
             guard CustomerID(text) != nil else { throw .invalidField("customer_id", "must have 1 to 128 characters, none of them a control character") }
             if let allowed = token.customers, !allowed.contains(where: { $0.utf8.elementsEqual(text.utf8) }) { throw .forbidden("The token does not allow this customer.") }
             customer = text
@@ -59,10 +74,16 @@ struct StreamAuthenticator: Sendable {
         let userAgent = request.header("user-agent") ?? ""
         let header = request.header("last-event-id")
         return StreamRequest(
-            user: user, token: token, resume: ResumePoint(header: header, query: request.query["last_event_id"]), customer: customer,
+            user: user, token: token, resume: resume ?? ResumePoint(header: header, query: request.query["last_event_id"]), customer: customer,
             userAgent: userAgent,
             fingerprint: header.flatMap {
                 $0.isEmpty ? nil : StreamRequest.fingerprint(user: user, userAgent: userAgent, lastEventID: $0)
             }, session: session)
+    }
+
+    private func checkOrigin(_ request: GatewayRequest) throws(Problem) {
+        guard self.credentials.origins.allowsCookieWrite(request.head.headers) else {
+            throw .forbidden("A cookie counts only with an Origin of this site.")
+        }
     }
 }

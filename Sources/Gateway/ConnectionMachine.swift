@@ -108,7 +108,8 @@ struct ConnectionMachine {
         return sendContinue ? .sendContinue : .none
     }
 
-    mutating func body(_ part: ByteBuffer, now: NIODeadline) -> Action {
+    /// - Parameter reserve: whether there is room for so many bytes more of what is held.
+    mutating func body(_ part: ByteBuffer, now: NIODeadline, reserve: (Int) -> Bool = { _ in true }) -> Action {
         self.progressed = true
         switch self.state {
         case .passing(let keepAlive, let limit, let received, let since):
@@ -125,6 +126,10 @@ struct ConnectionMachine {
             if request.body.readableBytes + part.readableBytes > request.bodyLimit {
                 self.state = .answering(keepAlive: false)
                 return .refuse(.tooLarge(limit: request.bodyLimit), request.head)
+            }
+            guard reserve(part.readableBytes) else {
+                self.state = .answering(keepAlive: false)
+                return .refuse(.unavailable("Too many requests are being received. Nothing was written; try again."), request.head)
             }
             if request.body.readableBytes == 0 { request.body = part } else { request.body.writeImmutableBuffer(part) }
             self.state = .receiving(request, since: since)

@@ -14,6 +14,8 @@ public struct GatewayConfiguration: Sendable {
     public var publishBodyLimit = 4 * 1024 * 1024
     /// The same for routes that take the body as it comes.
     public var passedBodyLimit = 512 * 1024 * 1024
+    /// Bytes of all bodies together that are held until their requests are answered.
+    public var heldBodies = 128 * 1024 * 1024
     /// Bytes of the request line and all headers.
     public var headerLimit = 16 * 1024
     /// Connections past this are answered and closed; a few more past that are closed unanswered.

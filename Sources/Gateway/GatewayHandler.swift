@@ -13,6 +13,15 @@ struct GatewayShared: Sendable {
     var routes: GatewayRoutes
     var audit: AuditLog?
     var logger: Logger
+    let bodies: BodyBudget
+
+    init(configuration: GatewayConfiguration, routes: GatewayRoutes, audit: AuditLog?, logger: Logger) {
+        self.configuration = configuration
+        self.routes = routes
+        self.audit = audit
+        self.logger = logger
+        self.bodies = BodyBudget(bound: configuration.heldBodies)
+    }
 }
 
 /// One HTTP connection: performs what its ``ConnectionMachine`` says. Bound to its event loop.
@@ -60,6 +69,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var task: Task<Void, Never>?
     /// Where the body goes that is taken as it comes.
     private var bodySource: BodyParts.Producer.Source?
+    /// Of the budget of all bodies.
+    private var heldBytes = 0
     private var depth = 0
     /// Of the connection's peer; nil until it is first needed.
     private var peer: String?
@@ -87,6 +98,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.connections.remove(self)
+        self.releaseBody()
         self.codec = nil
         self.context = nil
     }
@@ -95,8 +107,10 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.machine.inactive()
         self.connections.remove(self)
         self.endBody(ChannelError.eof)
+        self.releaseBody()
         self.task?.cancel()
         self.task = nil
+        self.exchange?.trace.abandoned()
         context.fireChannelInactive()
     }
 
@@ -108,10 +122,21 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             let incoming = self.resolve(head)
             self.run(self.machine.head(incoming, now: self.connections.now))
         case .body(let part):
-            self.run(self.machine.body(part, now: self.connections.now))
+            self.run(self.machine.body(part, now: self.connections.now, reserve: self.reserve))
         case .end:
             self.run(self.machine.end())
         }
+    }
+
+    private func reserve(_ bytes: Int) -> Bool {
+        guard self.shared.bodies.reserve(bytes) else { return false }
+        self.heldBytes += bytes
+        return true
+    }
+
+    private func releaseBody() {
+        self.shared.bodies.release(self.heldBytes)
+        self.heldBytes = 0
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -150,7 +175,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             return IncomingRequest(head: head, target: .problem(problem), path: CanonicalPath("/"), query: "", bodyLimit: configuration.bodyLimit)
         }
         let path = CanonicalPath(target.path)
-        let (found, size) = self.shared.routes.resolve(head.method, path.text, contentType: head.headers.first(name: "content-type"))
+        let (found, size) = self.shared.routes.resolve(head.method, path.text, headers: head.headers)
         let limit =
             switch size {
             case .usual: configuration.bodyLimit
@@ -164,7 +189,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     /// Streams are refused by an answer that has the browser come back: anything but 200 would have EventSource give up.
     private static func excess(_ target: GatewayRoutes.Target) -> GatewayRoutes.Target {
-        if case .stream = target { return .plain(ComeBackLater()) }
+        if case .stream(let route) = target, route.isEventStream { return .plain(ComeBackLater()) }
         return .problem(.unavailable("This node has as many connections as it can hold; try again."))
     }
 
@@ -345,6 +370,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func finish(_ context: ChannelHandlerContext) {
         self.exchange = nil
+        self.releaseBody()
         self.task = nil
         // First the machine: the pipeline handler delivers the next request from within the write of the end.
         let action = self.machine.answered(now: self.connections.now)

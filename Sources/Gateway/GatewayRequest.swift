@@ -118,7 +118,14 @@ public protocol BodyRoute: Sendable {
 
 /// A route that takes the connection over.
 public protocol StreamRoute: Sendable {
+    /// Whether its client is an EventSource, which gives up for good after any error. True unless said otherwise.
+    var isEventStream: Bool { get }
+
     /// Called on the channel's event loop when the request is read whole and all HTTP handlers are removed: what is written to the
     /// channel from now on are raw bytes (`ByteBuffer`), the response's head included. The route closes the channel in the end.
     func open(_ request: GatewayRequest, on channel: any Channel)
+}
+
+extension StreamRoute {
+    public var isEventStream: Bool { true }
 }

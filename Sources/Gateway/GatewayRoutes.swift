@@ -28,6 +28,8 @@ public struct GatewayRoutes: Sendable {
     public var fallback: (any HTTPResponder<CarillonRequestContext>)?
     private var plain: [String: [Plain]] = [:]
     private var streams: [String: any StreamRoute] = [:]
+    /// Of those `GET` requests that ask for a WebSocket.
+    private var webSockets: [String: any StreamRoute] = [:]
     /// Of ``fallback``, where it is a router's.
     private var routed: [ServedRoute] = []
     private var folders: [(path: String, route: any PlainRoute)] = []
@@ -83,6 +85,11 @@ public struct GatewayRoutes: Sendable {
         self.streams[path] = route
     }
 
+    /// Takes `GET` requests for that path that ask for an upgrade to a WebSocket. Others are for the plain route of the path.
+    public mutating func add(webSocket path: String, _ route: any StreamRoute) {
+        self.webSockets[path] = route
+    }
+
     /// Takes `POST` requests for that path whose body is of that media type, in lower case, as it comes. Others are for the plain route of the path.
     public mutating func add(body path: String, contentType: String, _ route: any BodyRoute) {
         self.bodies[path] = (contentType, route)
@@ -107,10 +114,13 @@ public struct GatewayRoutes: Sendable {
         case usual, published, passed
     }
 
-    func resolve(_ method: HTTPMethod, _ path: String, contentType: String? = nil) -> (target: Target, size: BodySize) {
+    func resolve(_ method: HTTPMethod, _ path: String, headers: HTTPHeaders = HTTPHeaders()) -> (target: Target, size: BodySize) {
         if method == .OPTIONS { return (.preflight, .usual) }
         if let role = self.wrongRole(method, path) { return (.problem(.wrongRole(role)), .usual) }
-        if method == .POST, let body = self.bodies[path], Self.mediaType(contentType) == body.contentType { return (.body(body.route), .passed) }
+        if method == .POST, let body = self.bodies[path], Self.mediaType(headers.first(name: "content-type")) == body.contentType { return (.body(body.route), .passed) }
+        if method == .GET, let socket = self.webSockets[path], headers.first(name: "upgrade")?.lowercased() == "websocket" {
+            return (.stream(socket), .usual)
+        }
         let asked = method == .HEAD ? .GET : method
         if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes ? .published : .usual) }
         if asked == .GET, let route = self.file(path) { return (.plain(route), .usual) }

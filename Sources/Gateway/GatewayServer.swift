@@ -17,6 +17,10 @@ public final class GatewayServer: Sendable {
         public var excess: Int
         /// Closed at once.
         public var refused: Int
+        /// Bytes of bodies held now.
+        public var bodyBytes: Int
+        /// Requests refused since too much was held.
+        public var bodiesRefused: Int
     }
 
     private struct State {
@@ -46,7 +50,7 @@ public final class GatewayServer: Sendable {
     public var counters: Counters {
         Counters(
             connections: self.tally.open.load(ordering: .relaxed), excess: self.tally.excess.load(ordering: .relaxed),
-            refused: self.tally.refused.load(ordering: .relaxed))
+            refused: self.tally.refused.load(ordering: .relaxed), bodyBytes: self.shared.bodies.bytes, bodiesRefused: self.shared.bodies.refused)
     }
 
     /// Listens.

@@ -16,11 +16,42 @@ public final class RequestTrace: Sendable {
         public var ids: [AuditEntry.Parameter] = []
     }
 
+    /// Whether the client is still there, for a route that waits.
+    private enum Presence {
+        case there(then: (@Sendable () -> Void)?)
+        case gone
+    }
+
     private let state = Mutex(Known())
+    private let presence = Mutex(Presence.there(then: nil))
 
     public init() {}
 
     public var known: Known { self.state.withLock { $0 } }
+
+    /// Calls `body`, on any thread, when the client is gone before it was answered; at once when it is gone already. There is one such call.
+    public func whenAbandoned(_ body: @escaping @Sendable () -> Void) {
+        let isGone = self.presence.withLock { presence in
+            switch presence {
+            case .there:
+                presence = .there(then: body)
+                return false
+            case .gone: return true
+            }
+        }
+        if isGone { body() }
+    }
+
+    func abandoned() {
+        let then = self.presence.withLock { presence -> (@Sendable () -> Void)? in
+            defer { presence = .gone }
+            switch presence {
+            case .there(let then): return then
+            case .gone: return nil
+            }
+        }
+        then?()
+    }
 
     func authenticated(_ subject: RequestSubject, _ standing: RateStanding?) {
         self.state.withLock {

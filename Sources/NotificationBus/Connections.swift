@@ -27,6 +27,7 @@ public final class Connections: Sendable {
     public struct Stream: Sendable {
         public var edge: EdgeIncarnation
         public var connection: String
+        public var transport: Transport
         public var since: Timestamp
     }
 
@@ -92,13 +93,12 @@ public final class Connections: Sendable {
         let words = (value.array ?? []).compactMap(\.string)
         var streams: [Stream] = []
         for index in stride(from: 0, to: words.count - 1, by: 2) {
-            guard let slash = words[index].firstIndex(of: "/"), let since = Int64(words[index + 1]),
-                let edge = alive.first(where: { $0.name == words[index][..<slash] })
+            guard let member = Lease.parse(member: words[index]), let since = Int64(words[index + 1]),
+                let edge = alive.first(where: { $0.name == member.edge })
             else { continue }
             streams.append(
                 Stream(
-                    edge: edge, connection: String(words[index][words[index].index(after: slash)...]),
-                    since: Timestamp(microseconds: since * 1000)))
+                    edge: edge, connection: member.connection, transport: member.transport, since: Timestamp(microseconds: since * 1000)))
         }
         return streams
     }

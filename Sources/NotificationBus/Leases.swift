@@ -4,17 +4,42 @@ public import NotificationCore
 public import RedisClient
 import Synchronization
 
+/// How a stream comes to its client.
+public enum Transport: String, Hashable, Sendable, CaseIterable {
+    case sse
+    case webSocket = "websocket"
+    case socketIO = "socketio"
+    case poll
+}
+
 /// A connection's place in its user's limit.
 public struct Lease: Hashable, Sendable {
     public var user: UserID
     public var connection: NotificationID
     /// When the stream was opened: the oldest is evicted.
     public var openedAt: Timestamp
+    public var transport: Transport
 
-    public init(user: UserID, connection: NotificationID, openedAt: Timestamp) {
+    public init(user: UserID, connection: NotificationID, openedAt: Timestamp, transport: Transport = .sse) {
         self.user = user
         self.connection = connection
         self.openedAt = openedAt
+        self.transport = transport
+    }
+
+    /// As it stands in its user's set: the edge, the transport unless it is the usual one, the connection.
+    func member(edge: String) -> String {
+        self.transport == .sse ? "\(edge)/\(self.connection)" : "\(edge)/\(self.transport.rawValue)/\(self.connection)"
+    }
+
+    /// Nil for what no edge wrote.
+    static func parse(member: String) -> (edge: String, transport: Transport, connection: String)? {
+        let parts = member.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        switch parts.count {
+        case 2: return (parts[0], .sse, parts[1])
+        case 3: return Transport(rawValue: parts[1]).map { (parts[0], $0, parts[2]) }
+        default: return nil
+        }
     }
 }
 
@@ -176,7 +201,7 @@ public final class Leases: Sendable {
         let state = self.state.withLock { $0 }
         let now = Timestamp.now().microseconds / 1000
         var arguments: [RedisArgument] = [
-            .string("\(self.incarnation)/\(lease.connection)"), .integer(lease.openedAt.microseconds / 1000), .integer(Int64(self.limit)),
+            .string(lease.member(edge: self.incarnation)), .integer(lease.openedAt.microseconds / 1000), .integer(Int64(self.limit)),
             .string(mode.rawValue), .string(fingerprint), .integer(now), .integer(Self.lifetimeSeconds),
             .integer(state.asOf - Self.deadMilliseconds),
         ]
@@ -229,8 +254,7 @@ public final class Leases: Sendable {
     private static func surplus(_ value: RedisValue) -> [(edge: String, connection: String)] {
         guard let values = value.array, values.first?.string == "granted" else { return [] }
         return values.dropFirst().compactMap { value in
-            guard let member = value.string, let slash = member.firstIndex(of: "/") else { return nil }
-            return (String(member[..<slash]), String(member[member.index(after: slash)...]))
+            value.string.flatMap { Lease.parse(member: $0) }.map { ($0.edge, $0.connection) }
         }
     }
 
@@ -276,7 +300,7 @@ public final class Leases: Sendable {
             return
         }
         self.redis.pipeline(
-            leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string("\(self.incarnation)/\($0.connection)")) }
+            leases.map { RedisCommand("ZREM", .string(self.names.leases($0.user)), .string($0.member(edge: self.incarnation))) }
         ).whenComplete { result in
             switch result {
             case .success(let values): self.miss(zip(leases, values).filter { $0.1.error != nil }.map(\.0))

@@ -215,8 +215,11 @@ struct FieldReader {
         self.fail(FieldError(pointer: "/" + name, detail: detail))
     }
 
+    /// Enough to see what is wrong: an answer is not larger than its request.
+    private static let errorBound = 20
+
     mutating func fail(_ error: FieldError) {
-        self.errors.append(error)
+        if self.errors.count < Self.errorBound { self.errors.append(error) }
     }
 
     func failed(_ name: String) -> Bool {
@@ -316,8 +319,8 @@ struct FieldReader {
 
     mutating func channels(_ name: String) -> Set<DeliveryChannel>? {
         guard let (_, value) = self.find([name]) else { return nil }
-        guard case .array(let values) = value, !values.isEmpty else {
-            self.fail(name, "must be an array with at least one channel")
+        guard case .array(let values) = value, !values.isEmpty, values.count <= 100 else {
+            self.fail(name, "must be an array of 1 to 100 channels")
             return nil
         }
         var channels: Set<DeliveryChannel> = []

@@ -6,6 +6,8 @@ public struct OutgoingText: Sendable, Equatable {
     public var text: String
     /// It is not to go to somebody who has read the notification.
     public var unlessRead = false
+    /// Of the notification, where its reader may turn such messages off; nil where they are required.
+    public var optionalType: String?
 
     /// - Parameters:
     ///   - stored: the members of the notification's JSON, in the reader's language, as ``NotifyRequest/encodeBody(createdAt:)`` made them, or corrected since.
@@ -17,6 +19,7 @@ public struct OutgoingText: Sendable, Equatable {
         let lines = [title, json["content"]?.string, Self.link(json)].compactMap { $0 }.filter { !$0.isEmpty }
         self.text = lines.joined(separator: "\n\n")
         let request = Self.request(json, payload, catalogue)
+        self.optionalType = request?.required.contains(channel) ?? false ? nil : json["type"]?.string
         self.unlessRead = channel == .email && (request?.emailPolicy.unlessRead ?? false)
         do throws(TextTemplate.TooLarge) {
             switch channel {

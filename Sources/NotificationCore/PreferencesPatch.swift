@@ -40,7 +40,7 @@ extension PreferencesPatch {
 
         mutating func preferences(_ members: [(name: String, value: JSONValue)]) -> JSONValue {
             var patch = JSONPatchBuilder()
-            for (name, value) in members {
+            for (name, value) in members where self.errors.count < Self.errorBound {
                 let pointer = "/" + Self.escape(name)
                 switch name {
                 case "channels": patch.add("channels", self.channels(value, pointer))
@@ -77,7 +77,7 @@ extension PreferencesPatch {
             case .bool: return .object(DeliveryChannel.ofUsers.map { ($0.rawValue, value) })
             case .object(let members):
                 var patch = JSONPatchBuilder()
-                for (name, value) in members {
+                for (name, value) in members where self.errors.count < Self.errorBound {
                     if let word = self.word(name, value, "\(pointer)/\(Self.escape(name))") { patch.add(word.name, word.value) }
                 }
                 return patch.json
@@ -93,7 +93,7 @@ extension PreferencesPatch {
                 return .null
             }
             var patch = JSONPatchBuilder()
-            for (name, value) in members {
+            for (name, value) in members where self.errors.count < Self.errorBound {
                 let pointer = "\(pointer)/\(Self.escape(name))"
                 guard let kind = self.catalogue[name] else {
                     self.fail(pointer, "not in the catalogue", .invalidGroup)
@@ -113,7 +113,7 @@ extension PreferencesPatch {
                 return .null
             case .object(let members):
                 var patch = JSONPatchBuilder()
-                for (name, value) in members {
+                for (name, value) in members where self.errors.count < Self.errorBound {
                     let pointer = "\(pointer)/\(Self.escape(name))"
                     switch name {
                     case "channels": patch.add(name, self.channels(value, pointer))
@@ -132,7 +132,7 @@ extension PreferencesPatch {
                 return .null
             }
             var patch = JSONPatchBuilder()
-            for (name, value) in members {
+            for (name, value) in members where self.errors.count < Self.errorBound {
                 let pointer = "\(pointer)/\(Self.escape(name))"
                 guard kind.events[name] != nil else {
                     self.fail(pointer, "not an event of this type", .invalidEvent)
@@ -153,7 +153,7 @@ extension PreferencesPatch {
                 if value != .null { self.fail(pointer, "must be an object with start, end and timezone") }
                 return .null
             }
-            for (name, value) in members {
+            for (name, value) in members where self.errors.count < Self.errorBound {
                 let pointer = "\(pointer)/\(Self.escape(name))"
                 switch (name, value) {
                 case ("start", .null), ("end", .null), ("timezone", .null): break
@@ -173,7 +173,7 @@ extension PreferencesPatch {
                 if value != .null { self.fail(pointer, "must be an object") }
                 return .null
             }
-            for (name, value) in members {
+            for (name, value) in members where self.errors.count < Self.errorBound {
                 let pointer = "\(pointer)/\(Self.escape(name))"
                 if name != DeliveryChannel.email.rawValue {
                     self.fail(pointer, "only e-mails are gathered", .invalidChannel)

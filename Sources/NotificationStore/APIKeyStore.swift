@@ -107,7 +107,7 @@ public struct APIKeyStore: Sendable {
     /// False when there is no such key, or it was revoked before.
     public func revoke(_ id: NotificationID) async throws(StoreError) -> Bool {
         let statement = PostgresStatement("UPDATE apikeys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL")
-        return try await InboxReader.run { () async throws(PostgresError) in
+        return try await InboxReader.runWrite { () async throws(PostgresError) in
             try await self.pool.execute(statement, [.uuid(UUIDBytes(high: id.high, low: id.low))]).affectedRows > 0
         }
     }

@@ -3,7 +3,7 @@ public import NotificationCore
 
 /// Carries jobs out, chunk by chunk in byte order of their users, for as long as this node holds them.
 ///
-/// A chunk is written with a claim, in the chunk's own transaction, and its place is noted after that: whoever dies in between, the next one
+/// A chunk is written with a claim of its place, in the chunk's own transaction, and how far the job is is noted after that: whoever dies in between, the next one
 /// finds the claim and goes on behind the chunk. Nobody is written twice and nobody is left out, however many believe that they hold the job.
 public struct JobRunner: Sendable {
     /// Users a chunk of a large job: its transaction, and its piece of the log, is what others' wait behind.
@@ -66,20 +66,28 @@ public struct JobRunner: Sendable {
         return held.count
     }
 
-    /// Carries out large jobs, their chunks by turns, until there are none.
+    /// Chunks of a large job before others that wait have theirs.
+    private static let turns = 10
+
+    /// Carries out large jobs, their chunks by turns, until there are none. However many there are, and however large, each gets on: after some chunks
+    /// those go on that did so longest ago.
     public func carryOutLarge(atMost count: Int) async throws(StoreError) {
-        var runs: [Run] = []
-        repeat {
-            for held in try await self.store.take(count - runs.count, ofUsers: Self.large, owner: self.owner) {
-                if let run = try await self.begin(held, limit: Self.chunk) { runs.append(run) }
+        while !Task.isCancelled {
+            let held = try await self.store.take(count, ofUsers: Self.large, byTurns: true, owner: self.owner)
+            if held.isEmpty { return }
+            var runs: [Run] = []
+            for one in held {
+                if let run = try await self.begin(one, limit: Self.chunk) { runs.append(run) }
             }
-            var going: [Run] = []
-            for run in runs {
-                if Task.isCancelled { break }
-                if let next = await self.step(run, bulk: true, rest: self.rest) { going.append(next) }
+            for _ in 0..<Self.turns where !Task.isCancelled {
+                var going: [Run] = []
+                for run in runs {
+                    if let next = await self.step(run, bulk: true, rest: self.rest) { going.append(next) }
+                }
+                runs = going
             }
-            runs = going
-        } while !runs.isEmpty && !Task.isCancelled
+            for run in runs { try await self.store.release(run.job.id, owner: self.owner) }
+        }
     }
 
     /// One job to its end, or until it is somebody else's.
@@ -156,16 +164,16 @@ public struct JobRunner: Sendable {
     }
 
     private func writeChunk(_ run: Run, bulk: Bool) async throws(StoreError) -> Run? {
-        guard let first = run.users.first, let last = run.users.last else { return nil }
+        guard let last = run.users.last else { return nil }
         let plan = try await self.plan(run.request, run.users, now: run.job.createdAt)
         var chunk = JobChunk(last: last, plan: plan, isTold: run.job.isTold)
         var step = JobStore.Step(from: run.position, to: last.value)
         var alone = max(0, run.alone - 1)
         do throws(StoreError) {
             if plan.commands.isEmpty {
-                step.unwritten = (first.value, chunk)
+                step.unwritten = (run.position, chunk)
             } else {
-                let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: first.value, digest: [], answer: chunk.encode())
+                let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: run.position, digest: [], answer: chunk.encode())
                 let outcomes = try await self.writer.write(plan.commands, claim: claim, bulk: bulk)
                 // Recovered: that its batch was committed says nothing of whether this claim was made before.
                 if outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }) { chunk = try await self.written(claim) }

@@ -74,13 +74,18 @@ public struct JobStore: Sendable {
     // MARK: Carrying them out
 
     // Index: jobs_open.
-    private static let take = PostgresStatement(
-        """
-        UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
-        WHERE id IN (SELECT id FROM jobs WHERE ended_at IS NULL AND state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < clock_timestamp())
-                     AND total BETWEEN $3 AND $4 ORDER BY created_at LIMIT $5 FOR UPDATE SKIP LOCKED)
-        RETURNING id, body, told, created_at, position
-        """)
+    private static func taking(inOrderOf order: String) -> PostgresStatement {
+        PostgresStatement(
+            """
+            UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
+            WHERE id IN (SELECT id FROM jobs WHERE ended_at IS NULL AND state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < clock_timestamp())
+                         AND total BETWEEN $3 AND $4 ORDER BY \(order) LIMIT $5 FOR UPDATE SKIP LOCKED)
+            RETURNING id, body, told, created_at, position
+            """)
+    }
+    private static let take = taking(inOrderOf: "created_at")
+    // Whose turn was longest ago.
+    private static let takeByTurns = taking(inOrderOf: "COALESCE(lease_until, created_at)")
     // Index: jobs_pkey.
     private static let takeOne = PostgresStatement(
         """
@@ -92,6 +97,8 @@ public struct JobStore: Sendable {
     private static let advance = PostgresStatement(
         "SELECT held, users FROM advance_job($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11)")
     private static let release = PostgresStatement("UPDATE jobs SET lease_until = clock_timestamp() WHERE lease_owner = $1 AND ended_at IS NULL")
+    private static let releaseOne = PostgresStatement(
+        "UPDATE jobs SET lease_until = clock_timestamp() WHERE id = $1 AND lease_owner = $2 AND ended_at IS NULL")
     private static let postpone = PostgresStatement(
         """
         UPDATE jobs SET failed = CASE WHEN too_late THEN total - done - skipped ELSE failed END, state = CASE WHEN too_late THEN 'failed' ELSE 'queued' END,
@@ -100,12 +107,12 @@ public struct JobStore: Sendable {
         WHERE id = $1 AND lease_owner = $2 AND ended_at IS NULL
         """)
 
-    /// The oldest jobs that nobody carries out, among those of that many users.
-    func take(_ count: Int, ofUsers users: ClosedRange<Int32>, owner: NotificationID) async throws(StoreError) -> [HeldJob] {
+    /// The oldest jobs that nobody carries out, among those of that many users; by turns: those that were let go longest ago.
+    func take(_ count: Int, ofUsers users: ClosedRange<Int32>, byTurns: Bool = false, owner: NotificationID) async throws(StoreError) -> [HeldJob] {
         let values: [PostgresValue] = [
             .uuid(owner.bytes), .float8(Self.lease), .int4(users.lowerBound), .int4(users.upperBound), .int8(Int64(count)),
         ]
-        return try await InboxReader.run { () async throws(PostgresError) in try Self.held(await self.pool.execute(Self.take, values)) }
+        return try await InboxReader.run { () async throws(PostgresError) in try Self.held(await self.pool.execute(byTurns ? Self.takeByTurns : Self.take, values)) }
     }
 
     /// That job, when nobody carries it out.
@@ -154,6 +161,13 @@ public struct JobStore: Sendable {
     /// Others may have what this node holds at once.
     func release(owner: NotificationID) async throws(StoreError) {
         _ = try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.release, [.uuid(owner.bytes)]) }
+    }
+
+    /// It goes on when its turn comes again, here or elsewhere.
+    func release(_ job: NotificationID, owner: NotificationID) async throws(StoreError) {
+        _ = try await InboxReader.run { () async throws(PostgresError) in
+            try await self.pool.execute(Self.releaseOne, [.uuid(job.bytes), .uuid(owner.bytes)])
+        }
     }
 
     /// Leaves a job that this node does not understand to others; after an hour it has failed.

@@ -42,6 +42,8 @@ public struct Retention: Sendable {
             condition: "state = 3 AND queue IN (\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", ")))"),
         Rule(table: "webhook_attempts", age: .retention(), index: "webhook_attempts_age"),
         Rule(table: "webhook_deliveries", column: "created_at", age: .retention(), index: "webhook_deliveries_age", condition: "state <> 'queued'"),
+        // What waits for a webhook that nobody enables.
+        Rule(table: "tasks", column: "run_at", age: .retention(), index: "tasks_time", condition: "queue = 'webhook.held' AND state IN (0, 1)"),
         // Longer than whatever was made of them.
         Rule(table: "webhook_events", age: .retention(extraDays: 1), index: "webhook_events_age"),
         Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),

@@ -25,6 +25,8 @@ final class NodeMetrics: Sendable {
         var audience: DirectAudience?
         var jobs: JobWorker?
         var tasks: TaskQueues?
+        var gateway: GatewayServer?
+        var channels: Channels?
     }
 
     let publish = Histogram()
@@ -55,6 +57,8 @@ final class NodeMetrics: Sendable {
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
+    func watch(gateway: GatewayServer) { self.state.withLock { $0.gateway = gateway } }
+    func watch(channels: Channels) { self.state.withLock { $0.channels = channels } }
     func watch(tasks: TaskQueues) { self.state.withLock { $0.tasks = tasks } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
@@ -67,8 +71,19 @@ final class NodeMetrics: Sendable {
     var text: String {
         let state = self.state.withLock { $0 }
         var text = MetricsText()
+        if let gateway = state.gateway?.counters {
+            text.gauge("carillon_http_connections", "Connections open, streams included.", gateway.connections)
+            text.counter("carillon_http_connections_refused_total", "Connections past the bound.", gateway.excess + gateway.refused)
+            text.gauge("carillon_http_body_bytes", "Bytes of bodies of requests that are not answered yet.", gateway.bodyBytes)
+            text.counter("carillon_http_bodies_refused_total", "Requests refused since such bodies took too much.", gateway.bodiesRefused)
+        }
         if let edge = state.edge {
             text.gauge("carillon_connections", "Streams open, or being opened.", edge.connections.load(ordering: .relaxed))
+            text.gauges(
+                "carillon_transport_connections", "Those of them that have their place, by transport.",
+                Transport.allCases.map { ("transport=\"\($0.rawValue)\"", edge.open($0)) })
+            text.gauge("carillon_socketio_sessions", "Sessions of Socket.IO, with or without a stream.", edge.sessions.load(ordering: .relaxed))
+            text.counter("carillon_socketio_silent_total", "Sessions that ended since the client did not answer.", edge.silent.load(ordering: .relaxed))
             text.gauge("carillon_lagging_connections", "Streams that are behind and nothing is written to.", edge.lagging.load(ordering: .relaxed))
             text.counter("carillon_streams_opened_total", "Streams opened.", edge.opened.load(ordering: .relaxed))
             text.counter("carillon_streams_refused_total", "Streams sent away or refused.", edge.refused.load(ordering: .relaxed))
@@ -129,6 +144,7 @@ final class NodeMetrics: Sendable {
                 [("queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")] + depths.map { ("queue=\"\($0.queue.rawValue)\"", "\(max(0, $0.oldest ?? 0))") })
             text.gauges("carillon_dead_letters", "Tasks that no attempt carried out.", depths.map { ("queue=\"\($0.queue.rawValue)\"", "\($0.dead)") })
         }
+        if let channels = state.channels { text.gauge("carillon_transfers", "HTTP calls and mails under way.", channels.transfers) }
         if let workers = state.tasks?.workers, !workers.isEmpty {
             let counters = workers.map { (queue: $0.queue.rawValue, counters: $0.counters) }
             text.counters(
@@ -169,6 +185,10 @@ private struct MetricsText {
     var text = ""
 
     mutating func gauge(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "gauge", value) }
+    mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: Int)]) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        for (labels, value) in values { self.text += "\(name){\(labels)} \(value)\n" }
+    }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
 
     mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: String)]) { self.many(name, help, "gauge", values) }

@@ -28,9 +28,18 @@ struct NodeService: Service {
         let names = RedisNames(prefix: configuration.redisPrefix)
         let identity = ClusterIdentity()
 
-        let pool = PostgresPool(configuration: configuration.database, size: 4, name: "pool", logger: self.logger)
+        // A statement ends before its connection is given up for it, and for those behind it.
+        var brief = configuration.database
+        brief.statementTimeout = .seconds(8)
+        let pool = PostgresPool(configuration: brief, size: 4, name: "pool", logger: self.logger)
         identity.watch(pool)
         pool.start()
+        // What may take long, so that nobody's inbox waits behind it.
+        var patient = configuration.database
+        patient.responseTimeout = .seconds(35)
+        let background = PostgresPool(configuration: patient, size: 2, name: "background", logger: self.logger)
+        identity.watch(background)
+        background.start()
         let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
@@ -39,7 +48,7 @@ struct NodeService: Service {
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
         guard let secret = try await self.secret(pool) else {
-            try await self.stop(limiter, redis, pool, group)
+            try await self.stop(limiter, redis, [pool, background], group)
             return
         }
         let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
@@ -51,9 +60,10 @@ struct NodeService: Service {
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
         let catalogue = { @Sendable in configuration.catalogue.current }
+        metrics.watch(channels: configuration.channels)
         var tasks: TaskQueues?
         if configuration.roles.contains(.worker) {
-            let queues = TaskQueues(configuration: configuration, pool: pool, catalogue: catalogue, logger: self.logger)
+            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
             metrics.watch(tasks: queues)
             tasks = queues
         }
@@ -89,6 +99,7 @@ struct NodeService: Service {
             let planner = NotifyPlanner(recipients: recipients, configured: configuration.channels.configured)
             let made = Notifier(planner: planner, writer: writer)
             notifier = made
+            tasks?.tell(through: made)
             metrics.watch(notifier: made)
             runner = JobRunner(
                 store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
@@ -114,15 +125,20 @@ struct NodeService: Service {
             router.add(middleware: ProblemMiddleware())
             api.addRoutes(to: router)
             Administration(
-                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
-                queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
-                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
+                keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: background),
+                queues: QueueDepths(pool: background), deliveries: DeliverySearch(pool: background), erasure: UserErasure(pool: background, writer: writer),
+                export: UserExport(pool: background),
+                idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
             ).addRoutes(to: router)
             let channels = configuration.channels
             Webhooks(
                 store: WebhookStore(pool: pool, box: channels.settings.secrets),
                 tester: DirectWebhookTester(deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks),
                 addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
+            ).addRoutes(to: router)
+            PublicRoutes(
+                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool), deliveries: DeliveryCallbacks(pool: pool),
+                publicURL: channels.settings.publicURL?.text, twilioToken: channels.settings.twilioToken
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
@@ -151,9 +167,7 @@ struct NodeService: Service {
             let connection = RedisSubscriber(
                 deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
                 handler: table)
-            for (path, route) in made.streamRoutes { routes.add(stream: "/v1" + path, route) }
-            routes.add(.POST, "/v1/notifications/stream-ticket", made.ticketRoute)
-            routes.add(.POST, "/v1/notifications/stream-renew", made.renewRoute)
+            made.addRoutes(to: &routes)
             made.start()
             table.start(connection, listener: made)
             health.watch(edge: made, subscriber: connection)
@@ -176,6 +190,7 @@ struct NodeService: Service {
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
                 maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
+        metrics.watch(gateway: server)
         let (theEdge, theWriter, theTasks) = (edge, writer, tasks)
         var failure: (any Error)?
         do {
@@ -192,7 +207,7 @@ struct NodeService: Service {
                     tasks.addTask { await jobs.run() }
                     var settings = Worker.Settings()
                     settings.retentionDays = configuration.retentionDays
-                    let worker = Worker(pool: pool, writer: theWriter, settings: settings, logger: self.logger)
+                    let worker = Worker(pool: pool, background: background, writer: theWriter, settings: settings, logger: self.logger)
                     let repair = CopyRepair(pool: pool, copies: copies, redis: redis, logger: self.logger)
                     metrics.watch(repair: repair)
                     tasks.addTask { await worker.run() }
@@ -229,15 +244,15 @@ struct NodeService: Service {
         await writer?.close()
         await recipients?.close()
         await audit.close()
-        try await self.stop(limiter, redis, pool, group)
+        try await self.stop(limiter, redis, [pool, background], group)
         if let failure { throw failure }
     }
 
     /// What every node begins with ends last.
-    private func stop(_ limiter: RateLimiter, _ redis: RedisClient, _ pool: PostgresPool, _ group: MultiThreadedEventLoopGroup) async throws {
+    private func stop(_ limiter: RateLimiter, _ redis: RedisClient, _ pools: [PostgresPool], _ group: MultiThreadedEventLoopGroup) async throws {
         limiter.stop()
         try? await redis.shutdown().get()
-        await pool.close()
+        for pool in pools { await pool.close() }
         try await group.shutdownGracefully()
         self.logger.info("node stopped")
     }

@@ -39,6 +39,9 @@ struct Senders: Sendable {
         self.channels = channels
     }
 
+    /// Calls and mails under way.
+    var transfers: Int { self.engines.reduce(0) { $0 + $1.transfers } }
+
     /// Gives up what is under way.
     func close() async {
         for engine in self.engines { await engine.close() }
@@ -77,6 +80,8 @@ struct SenderSettings: Sendable {
     var webhookAttempts: Int
     var webhookBackoffSeconds: Int
     var webhookConcurrency: Int
+    /// Users who are told when a webhook has failed.
+    var webhookAdmins: [UserID]
     /// Keeps webhooks' secrets; without it there are no webhooks.
     var secrets: SecretBox?
     var certificates: String?
@@ -90,7 +95,7 @@ struct SenderSettings: Sendable {
         "CARILLON_AWS_SECRET_ACCESS_KEY", "CARILLON_AWS_SESSION_TOKEN", "CARILLON_SNS_URL", "CARILLON_SNS_SENDER_ID", "CARILLON_TWILIO_ACCOUNT_SID",
         "CARILLON_TWILIO_AUTH_TOKEN", "CARILLON_TWILIO_FROM", "CARILLON_TWILIO_URL", "CARILLON_TELEGRAM_BOT_TOKEN", "CARILLON_TELEGRAM_URL",
         "CARILLON_WEBHOOK_ALLOWED_CIDRS", "CARILLON_WEBHOOK_TIMEOUT_SECONDS", "CARILLON_WEBHOOK_ATTEMPTS", "CARILLON_WEBHOOK_BACKOFF_SECONDS",
-        "CARILLON_WEBHOOK_CONCURRENCY", "CARILLON_SECRETS_KEY", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
+        "CARILLON_WEBHOOK_CONCURRENCY", "CARILLON_WEBHOOK_ADMINS", "CARILLON_SECRETS_KEY", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
     ]
 
     init(_ settings: Settings) throws {
@@ -105,6 +110,10 @@ struct SenderSettings: Sendable {
         self.webhookAttempts = try settings.number("CARILLON_WEBHOOK_ATTEMPTS", default: 3, in: 1...100)
         self.webhookBackoffSeconds = try settings.number("CARILLON_WEBHOOK_BACKOFF_SECONDS", default: 5, in: 0...3600)
         self.webhookConcurrency = try settings.number("CARILLON_WEBHOOK_CONCURRENCY", default: 4, in: 1...64)
+        self.webhookAdmins = try settings.list("CARILLON_WEBHOOK_ADMINS").map { text in
+            guard let user = UserID(text) else { throw SettingError("CARILLON_WEBHOOK_ADMINS", "\(text) is no user's id") }
+            return user
+        }
         if let text = try settings.text("CARILLON_SECRETS_KEY") {
             self.secrets = SecretBox(key: text)
             if self.secrets == nil { throw SettingError("CARILLON_SECRETS_KEY", "must have at least \(SecretBox.minimumLength) bytes") }

@@ -79,12 +79,18 @@ def of_application(method, path, scope, ok=200, **options):
     return Route(method, path, "application", ok, scope=scope, **options)
 
 
-def of_administrator(method, path, ok=200, **options):
+def of_administrator(method, path, ok=200, scope="admin", **options):
     """By the scope of a key, or by the role of a user whose token is for all customers."""
     kind = "administration reads" if method == "GET" else "administration writes"
-    return Route(method, path, kind, ok, scope="admin", **options)
+    return Route(method, path, kind, ok, scope=scope, **options)
 
 
+def of_webhooks(method, path, ok=200, **options):
+    """The same by another scope, and for administrators of some customers, too."""
+    return of_administrator(method, path, ok, scope="webhooks", narrows=True, **options)
+
+
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 MESSAGE = {"title": "Hello", "user_ids": ["USER"]}
 
 ROUTES = [
@@ -107,6 +113,12 @@ ROUTES = [
     of_user("POST", "/v1/notifications/stream-renew", 404, body={"connection_id": UNKNOWN}),
     *[Route("GET", f"/v1/notifications/{name}", "stream", 200, query=query)
       for name in ("sse", "stream") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    *[Route("GET", "/v1/notifications/ws", "socket", 101, query=query) for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    *[Route("GET", "/v1/notifications/poll", "stream", 200, query={"after": after, "timeout": "0", **query})
+      for after in ("", "1-0") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    # Who it is says the first packet; only what stands in the handshake by itself must be right.
+    Route("GET", "/socket.io/", "session", 200, query={"EIO": "4", "transport": "polling"}),
+    Route("POST", "/socket.io/", "open", 400, query={"EIO": "4", "transport": "polling", "sid": "unknown"}),
     of_application("POST", "/v1/notifications/sse", "direct", body=MESSAGE),
     of_application("POST", "/v1/internal/notify", "notify", 201, body=MESSAGE),
     of_application("GET", "/v1/internal/users/{id}/count", "notify"),
@@ -131,6 +143,18 @@ ROUTES = [
     of_administrator("POST", "/v1/admin/users/{id}/disconnect"),
     of_administrator("POST", "/v1/admin/users/{id}/export"),
     of_administrator("DELETE", "/v1/admin/users/{id}", 204),
+    *[of_webhooks("GET", "/v1/webhooks", query=query) for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    *[of_webhooks("POST", "/v1/webhooks", 201, body={"url": "https://1.1.1.1/", "events": ["conf"], "customer_id": customer}) for customer in (MINE, NOT_MINE)],
+    of_webhooks("GET", "/v1/webhooks/{id}", 404),
+    of_webhooks("PATCH", "/v1/webhooks/{id}", 404, body={}),
+    of_webhooks("DELETE", "/v1/webhooks/{id}", 404),
+    *[of_webhooks("POST", f"/v1/webhooks/{{id}}/{verb}", 404) for verb in ("test", "rotate", "enable", "replay")],
+    of_webhooks("GET", "/v1/webhooks/{id}/attempts", 404),
+    of_application("POST", "/v1/events", "notify", 202, body={"type": "SYSTEM"}),
+    Route("GET", "/v1/unsubscribe/{token}", "open", 404),
+    Route("POST", "/v1/unsubscribe/{token}", "open", 404),
+    # Signed by Twilio, or nothing.
+    Route("POST", "/v1/callbacks/twilio", "signed", 204),
     Route("GET", "/health/live", "open", 200),
     Route("GET", "/health/ready", "open", 200),
     Route("GET", "/metrics", "open", 200),
@@ -210,7 +234,12 @@ NOT_BY_COOKIE = {"admin cookie, no origin": FORBIDDEN, "admin cookie, foreign or
 ANSWERS["user writes"] = {**ANSWERS["user reads"], **NOT_BY_COOKIE, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN}
 ANSWERS["administration writes"] = {**ANSWERS["administration reads"], **NOT_BY_COOKIE}
 ANSWERS["stream"] = {**ANSWERS["user reads"], "ticket": own}
+ANSWERS["socket"] = {**ANSWERS["user writes"], "ticket": own}
+ANSWERS["session"] = {
+    **dict.fromkeys(ANSWERS["user reads"], own), **NOT_BY_COOKIE, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN,
+}  # fmt: skip
 ANSWERS["open"] = dict.fromkeys(ANSWERS["user reads"], own)
+ANSWERS["signed"] = dict.fromkeys(ANSWERS["user reads"], FORBIDDEN)
 # The demo's own page is known by its origin, which stands beside these cookies.
 ANSWERS["page"] = {**dict.fromkeys(ANSWERS["user reads"], FORBIDDEN), "cookie": own, "bad cookie": own, "admin cookie": own}
 
@@ -501,11 +530,13 @@ def request(node, route, case, headers, query):
     """Status and code of the answer; of a stream only what it begins with."""
     body = json.loads(json.dumps(route.body).replace('"USER"', json.dumps(case.user))) if route.body is not None else None
     path = route.path.replace("{id}", case.id).replace("{user_id}", case.user).replace("{file}", "carillon.js")
+    if route.kind == "socket":
+        headers = {**headers, **UPGRADE}
     options = {"headers": headers, "params": {**route.query, **query}, **({} if body is None else {"json": body})}
     with node.http.stream(route.method, node.url + path, **options) as answer:
         # Redeeming a ticket sets a cookie, which would be sent from then on.
         node.http.cookies.clear()
-        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        if answer.status_code == 101 or answer.headers.get("content-type", "").startswith("text/event-stream"):
             return answer.status_code, None
         answer.read()
     if answer.status_code < 400:

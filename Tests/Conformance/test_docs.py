@@ -62,7 +62,7 @@ def test_every_code_is_explained():
 def requests_of(command):
     """Method and path of each curl in a command."""
     for part in re.split(r"\bcurl\b", command)[1:]:
-        target = re.search(r"/(?:v1|health|metrics|openapi|client|console)\b[^\s\"'?]*", part)
+        target = re.search(r"/(?:v1|health|metrics|openapi|client|console|socket\.io)\b[^\s\"'?]*", part)
         method = re.search(r"-X ?([A-Z]+)", part)
         if target:
             yield (method[1] if method else "POST" if re.search(r"\s(?:-d|--data-binary|--json|-T)\b", part) else "GET"), target[0]

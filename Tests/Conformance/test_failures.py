@@ -12,7 +12,8 @@ import time
 import httpx
 import pytest
 
-from harness import PATIENCE, Stream, eventually, problem, tolerant
+from harness import PATIENCE, Stream, TimedOut, eventually, problem, tolerant
+from transports import Poll, SocketIO, SocketIOPolling, SocketIOWebSocket, WebSocket
 
 READY_AGAIN = 60
 
@@ -118,6 +119,80 @@ def test_edge_dies_under_load_and_nothing_is_missed(cluster, user):
     with user.stream(first, last_event_id=position) as stream:
         assert stream.ready().id == position
         read_up_to(stream, last, after=int(position.split("-")[1]))
+
+
+class Returning:
+    """A client that comes back with its position whenever its connection ends, as people's clients do."""
+
+    def __init__(self, kind, user, base):
+        self.kind, self.user = kind, user
+        self.seqs = []
+        self._client = kind(user, base)
+        self._client.ready()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        client, position = self._client, self._client.last_id
+        while not self._stop.is_set():
+            try:
+                event = client.next(timeout=1)
+            except TimedOut:
+                if not client.is_over:
+                    continue
+                event = None
+            if event is not None and event.id is not None and event.name != "ready":
+                position = event.id
+                self.seqs.append(event.seq)
+            if event is not None and event.name != "close":
+                continue
+            client.close()
+            client = None
+            while client is None and not self._stop.is_set():
+                try:
+                    client = self.kind(self.user, last_event_id=position)
+                except Exception:  # However it is told: the load balancer's answer, a reset, a handshake that is not answered.
+                    self._stop.wait(0.2)
+        if client is not None:
+            client.close()
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+
+def test_an_edge_dies_and_a_client_of_each_transport_goes_on_at_another(cluster, user):
+    clients = [Returning(kind, user, cluster.edges[1]) for kind in (WebSocket, SocketIO, SocketIOWebSocket, SocketIOPolling, Poll)]
+    writers = Writers(cluster, user, threads=1)
+    try:
+        writers.wait_for(20, "some are written")
+        cluster.local("kill", "edge-2")
+        writers.wait_for(60, "some more are written")
+        writers.stop()
+        last = max(entry["seq"] for entry in writers.acknowledged)
+        for client in clients:
+            eventually(f"{client.kind.name} has all of it", lambda client=client: client.seqs and client.seqs[-1] >= last, timeout=READY_AGAIN)
+    finally:
+        writers.stop()
+        for client in clients:
+            client.stop()
+    for client in clients:
+        assert client.seqs == list(range(1, last + 1)), client.kind.name
+
+
+def test_an_edge_that_is_stopped_tells_each_transport(cluster):
+    clients = [kind(cluster.fresh_user(), cluster.edges[1]) for kind in (WebSocket, SocketIO, SocketIOPolling)]
+    waiting = Poll(cluster.fresh_user(), cluster.edges[1], timeout=60)
+    for client in clients:
+        client.ready()
+    cluster.local("stop", "edge-2")
+    for client in clients:
+        close = client.expect("close").json
+        assert close["reason"] == "draining" and 1000 <= close["retry"] <= 2500
+        ended = client.ended()
+        assert ended == (1012, close) if isinstance(client, WebSocket) else "others", client.name
+    assert waiting.expect("close").json["reason"] == "draining"
 
 
 def test_limit_heals_after_an_edge_died(cluster, user):

@@ -73,7 +73,7 @@ class Mailbox:
 
 def authenticate(server, session, envelope, mechanism, data):
     good = isinstance(data, LoginPassword) and data.login == b"us@er" and data.password == b"p:w/d"
-    return AuthResult(success=good, handled=True)
+    return AuthResult(success=good, handled=False)
 
 
 @pytest.fixture(scope="module")

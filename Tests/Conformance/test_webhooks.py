@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import threading
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import standardwebhooks
@@ -155,6 +156,30 @@ def test_one_call_is_one_event_for_each_endpoint_that_asked_for_it(cluster, hook
     assert not receiver.got("/" + foreign)
 
 
+def test_a_call_that_is_repeated_or_planned_twice_is_one_event(cluster, hooks, receiver, customer, user):
+    path = "/" + cluster.unique()
+    hooks.make(path, customer_id=customer)
+    # Somebody of whom something is known is written to by a second plan.
+    user.write("PATCH", "/preferences", {"channels": {"sms": False}})
+    key = {**cluster.application, "Idempotency-Key": cluster.unique()}
+    body = {"title": "Once", "type": "SYSTEM", "customer_id": customer, "user_ids": [user.name]}
+    for _ in range(3):
+        assert cluster.publish(headers=key, **body).status_code == 201
+    notify(cluster, customer, user, title="control")
+    assert sorted(body["data"]["title"] for body in receiver.wait(path, 2)) == ["Once", "control"]
+
+
+def test_a_scheduled_one_is_told_when_it_is_due(cluster, hooks, receiver, customer, user):
+    path = "/" + cluster.unique()
+    hooks.make(path, customer_id=customer)
+    due = datetime.now(timezone.utc) + timedelta(seconds=2)
+    notify(cluster, customer, user, title="later", deliver_at=due.isoformat())
+    notify(cluster, customer, user, title="now")
+    first, second = receiver.wait(path, 2)
+    assert (first["data"]["title"], second["data"]["title"]) == ("now", "later")
+    assert datetime.fromisoformat(second["timestamp"]) >= due - timedelta(milliseconds=1)
+
+
 @pytest.mark.parametrize(
     "events, matches",
     [(["*"], True), (["chat"], True), (["message_received"], True), (["chat.message_received"], True), (["SYSTEM", "chat"], True), (["chat.other"], False),
@@ -230,7 +255,7 @@ def test_a_failing_endpoint_is_tried_three_times_then_waits_until_it_is_enabled(
     # What comes now waits, for this one alone.
     notify(cluster, customer, user, title="second")
     notify(cluster, customer, user, title="third")
-    assert [body["data"]["title"] for body in receiver.wait(fine, 3)] == ["first", "second", "third"]
+    assert sorted(body["data"]["title"] for body in receiver.wait(fine, 3)) == ["first", "second", "third"]
     assert len(receiver.got(path)) == 3
     receiver.answers[path] = 200
     enabled = hooks.request("POST", f"/{webhook['id']}/enable")
@@ -392,3 +417,25 @@ def test_an_administrator_of_some_customers_sees_theirs_alone(cluster, hooks, cu
         problem(hooks.post({"url": hooks.receiver.url, "events": ["*"], **body}, headers=narrow), 403, "forbidden")
     assert hooks.post({"url": hooks.receiver.url, "events": ["*"], "customer_id": customer}, headers=narrow).status_code == 201
     problem(hooks.request("GET", headers=user.bearer), 403, "forbidden")
+
+
+def test_what_is_accepted_without_a_worker_is_called_later_and_administrators_hear_of_a_failure(cluster, hooks, receiver, customer, user, other):
+    path, fine = "/" + cluster.unique(), "/" + cluster.unique()
+    webhook = hooks.make(path, customer_id=customer)
+    hooks.make(fine, customer_id=customer)
+    receiver.answers[path] = 500
+    cluster.local("kill", "worker-1")
+    try:
+        notify(cluster, customer, user)
+    finally:
+        cluster.local("start", "worker-1", "--set", f"CARILLON_WEBHOOK_ADMINS={other.name}", "--set", "CARILLON_WEBHOOK_ATTEMPTS=1")
+    try:
+        [body] = receiver.wait(fine)
+        assert body["data"]["user_ids"] == [user.name]
+        [told] = eventually("the administrator is told", lambda: other.list()["data"])
+        assert (told["type"], told["level"], told["title"], told["rec_id"]) == ("SYSTEM", "ERROR", "A webhook has failed", webhook["id"])
+        assert receiver.url + path in told["content"] and "500" in told["content"]
+        assert hooks.get(webhook)["status"] == "FAILED" and len(receiver.got(path)) == 1
+    finally:
+        cluster.local("stop", "worker-1")
+        cluster.local("start", "worker-1", "--unset", "CARILLON_WEBHOOK_ADMINS", "--unset", "CARILLON_WEBHOOK_ATTEMPTS")

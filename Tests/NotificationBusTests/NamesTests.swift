@@ -21,6 +21,17 @@ import Testing
         #expect(Set(all.map { Array($0.utf8) }).count == all.count)
     }
 
+    @Test("a lease's member says edge, transport and connection, and what no edge wrote is none", arguments: Transport.allCases)
+    func member(_ transport: Transport) throws {
+        let lease = Lease(user: try #require(UserID("a/b")), connection: NotificationID.make(), openedAt: .now(), transport: transport)
+        let member = lease.member(edge: "17-x-edge%2D1")
+        let parsed = try #require(Lease.parse(member: member))
+        #expect(parsed == ("17-x-edge%2D1", transport, lease.connection.description))
+        // Edges find a connection by the member's end.
+        #expect(member.hasSuffix("/\(lease.connection)"))
+        for text in ["", "edge", "edge/other/\(lease.connection)", "\(member)/a/b"] { #expect(Lease.parse(member: text) == nil) }
+    }
+
     @Test("a control message comes back as it was", arguments: ["alice", "a b", "🔔 \"x\"", "[]"])
     func control(user: String) throws {
         let user = try #require(UserID(user))

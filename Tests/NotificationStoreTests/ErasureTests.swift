@@ -136,6 +136,26 @@ extension Store {
             }
         }
 
+        @Test("an inbox of 30,000 is all read by its type, and erased, in portions that do not compare each row with each")
+        func portions() async throws {
+            try await Database.migrated().withNode { node async throws in
+                for _ in 0..<150 {
+                    _ = try await node.writer.write((0..<200).map { _ in InboxCommand(user: u, action: .create(notification { $0.type = "A" })) })
+                }
+                var updated = 0
+                var more = true
+                while more {
+                    let outcome = try await node.write(u, .readAll(customer: nil, type: "A", upTo: nil, scope: nil))
+                    updated += outcome.updated
+                    more = outcome.more
+                }
+                #expect(updated == 30_000)
+                #expect(try await node.reader.head(of: u).unread == 0)
+                #expect(try await erasure(node).erase(u) >= 30_000)
+                #expect(try await node.number("SELECT count(*) FROM notifications") == 0)
+            }
+        }
+
         @Test("what is created while a user is erased is there as a whole, or gone as a whole")
         func race() async throws {
             try await Database.migrated().withNode { node async throws in

@@ -194,7 +194,7 @@ extension Store {
             try await Database.migrated().withNode { node async throws in
                 for rule in Retention.rules where try await node.number("SELECT count(*) FROM pg_class WHERE relname = '\(rule.table)'") > 0 {
                     let found = try await node.number(
-                        "SELECT count(*) FROM pg_indexes WHERE tablename = '\(rule.table)' AND indexname = '\(rule.index)' AND indexdef LIKE '%(\(rule.column)%'")
+                        "SELECT count(*) FROM pg_indexes WHERE tablename = '\(rule.table)' AND indexname = '\(rule.index)' AND indexdef ~ '[( ]\(rule.column)[,) ]'")
                     #expect(found == 1, "\(rule.table)")
                 }
             }

@@ -10,6 +10,12 @@ server_lines() { # KIND COUNT OPTIONS, in which NAME stands for the node's name
     done
 }
 
+# session_lines: which edge a session of Socket.IO is on, by its id.
+session_lines() {
+    local i
+    for ((i = 1; i <= SHAPE_EDGES; i++)); do printf '    use-server edge-%s if { urlp(sid) -m beg edge-%s. }\n' "$i" "$i"; done
+}
+
 # haproxy_configuration prints the configuration of this cluster.
 haproxy_configuration() {
     local text connections
@@ -25,6 +31,7 @@ haproxy_configuration() {
     text=${text//@CHECK_API@/"$(server_lines api "$SHAPE_APIS" check)"}
     text=${text//@CHECK_EDGE@/"$(server_lines edge "$SHAPE_EDGES" check)"}
     text=${text//@EDGE_REQUESTS@/"$(server_lines edge "$SHAPE_EDGES" "track streams/NAME")"}
+    text=${text//@EDGE_OF_SESSION@/"$(session_lines)"}
     text=${text//@EDGE_SESSIONS@/"$(server_lines edge "$SHAPE_EDGES" "track streams/NAME cookie NAME")"}
     # The first comment explains the placeholders, which are gone.
     printf '%s\n' "# Made from deploy/haproxy/haproxy.cfg.template; changes here are lost with the next start." "global${text#*$'\n'global}"

@@ -2,7 +2,7 @@
 # Carillon's own processes.
 
 # What a cluster decides itself, and what `env` prints for others: neither is ever taken from the environment of `up`.
-readonly OWN_SETTINGS=" CARILLON_PORT CARILLON_HOST CARILLON_ROLES CARILLON_NODE_NAME CARILLON_DATABASE_URL CARILLON_REDIS_URL \
+readonly OWN_SETTINGS=" CARILLON_PUBLIC_URL CARILLON_PORT CARILLON_HOST CARILLON_ROLES CARILLON_NODE_NAME CARILLON_DATABASE_URL CARILLON_REDIS_URL \
 CARILLON_URL CARILLON_API_URLS CARILLON_EDGE_URLS CARILLON_API_KEY CARILLON_PIDS CARILLON_BIN CARILLON_BUILD CARILLON_LOCAL CARILLON_LOCAL_STATE "
 
 # keep_setting NAME=VALUE: a setting for all nodes, kept so that a node started later gets it too.
@@ -59,6 +59,7 @@ node_environment() {
         CARILLON_LOG_LEVEL=info
         CARILLON_RATE_LIMIT_KEY=off
         "CARILLON_SMTP_URL=file://$STATE/mail"
+        "CARILLON_PUBLIC_URL=http://127.0.0.1:$SHAPE_PORT"
     )
     database_url
     ENVIRONMENT+=("CARILLON_DATABASE_URL=$REPLY")

@@ -71,6 +71,9 @@ public struct EmailSender: ChannelSender {
 }
 
 extension MailMessage {
+    /// A line of a header has 998 bytes at most (RFC 5322, 2.1.1), and a URL cannot be broken.
+    private static let longestURL = 950
+
     /// Nil when the address could break out of its place.
     init?(_ message: OutgoingMessage, from: MailSender, now: Timestamp = .now()) {
         guard MailAddress.isGood(message.address) else { return nil }
@@ -84,7 +87,7 @@ extension MailMessage {
         self.id = message.deliveryID
         self.date = now
         self.unsubscribeURL = message.unsubscribeURL.flatMap { url in
-            url.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "<") && $0 != UInt8(ascii: ">") } ? url : nil
+            url.utf8.count <= Self.longestURL && url.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "<") && $0 != UInt8(ascii: ">") } ? url : nil
         }
     }
 }

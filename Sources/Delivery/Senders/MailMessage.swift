@@ -67,7 +67,7 @@ struct MailMessage {
         }
         // No line of quoted-printable text holds "=_".
         let boundary = "=_" + SHA256.hash(data: Array(self.id.utf8)).prefix(16).hex
-        lines += ["Content-Type: multipart/alternative; boundary=\"\(boundary)\"", "", ""]
+        lines += ["Content-Type: multipart/alternative;\r\n boundary=\"\(boundary)\"", "", ""]
         bytes = Array(lines.joined(separator: "\r\n").utf8)
         for (kind, body) in parts {
             bytes += Array((["--" + boundary] + Self.partHeaders(kind) + ["", ""]).joined(separator: "\r\n").utf8) + MailText.quotedPrintable(body)

@@ -180,7 +180,7 @@ final class Transfer {
         if let refusedAddress { return .failure(TransferError(code: .refusedAddress, message: refusedAddress, duration: duration)) }
         let text = String(cString: curl_easy_strerror(code))
         if code == CURLE_OPERATION_TIMEDOUT {
-            return .failure(TransferError(code: .timedOut, message: "no answer within \(self.request.timeLimit.milliseconds) ms", duration: duration))
+            return .failure(TransferError(code: .timedOut, message: "no answer within \(duration.milliseconds) ms", duration: duration))
         }
         // What is said of this message, not of us: a login that fails is ours.
         if let (reply, line) = self.mailRefusal, code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && self.sentBytes > 0) {

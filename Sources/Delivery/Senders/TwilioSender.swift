@@ -1,5 +1,3 @@
-import Crypto
-import FoundationEssentials
 import NotificationCore
 
 /// A Twilio account, and who its texts come from.
@@ -61,15 +59,5 @@ public struct TwilioSender: ChannelSender {
         if let message = json?["message"]?.string { reason += ": " + message.prefix(300) }
         // Of the message or its address; all else is of the account, the network or the moment.
         return answer.status == 400 ? .refused(reason) : .later(reason, after: answer.retryAfter)
-    }
-}
-
-/// Whether a callback comes from Twilio: the header `X-Twilio-Signature`, an HMAC-SHA1 of the URL and the form's parameters in the order of their names.
-public enum TwilioSignature {
-    public static func isValid(_ signature: String, url: String, parameters: [(name: String, value: String)], authToken: String) -> Bool {
-        guard let code = Data(base64Encoded: signature) else { return false }
-        let sorted = parameters.sorted { ($0.name, $0.value) < ($1.name, $1.value) }
-        let text = url + sorted.map { $0.name + $0.value }.joined()
-        return HMAC<Insecure.SHA1>.isValidAuthenticationCode(code, authenticating: Array(text.utf8), using: SymmetricKey(data: Array(authToken.utf8)))
     }
 }

@@ -64,7 +64,7 @@ CREATE INDEX notifications_inbox ON notifications (user_id, archived, read, seq 
 CREATE INDEX notifications_revived ON notifications (user_id, seq DESC) WHERE revived AND NOT read;
 -- "All read" with a filter goes in the order of state_seq: that of notifications_inbox, and of this one.
 CREATE INDEX notifications_touched ON notifications (user_id, state_seq) WHERE state_seq > seq AND NOT read;
-CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key) WHERE collapse_key IS NOT NULL AND NOT read;
+CREATE INDEX notifications_collapse ON notifications (user_id, collapse_key, state_seq) WHERE collapse_key IS NOT NULL AND NOT read;
 CREATE INDEX notifications_due ON notifications (deliver_at) WHERE seq IS NULL AND deliver_at IS NOT NULL;
 CREATE INDEX notifications_expiry ON notifications (expires_at) WHERE expires_at IS NOT NULL;
 -- What corrections look for. Ids of version 7 arrive in order, at the index's right end.
@@ -139,7 +139,9 @@ CREATE TABLE apikeys (
 );
 
 -- Weekly partitions from last week to the week after next; what is over is dropped. Answers how many were dropped.
-CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql
+-- Writers queue behind whoever waits for the log as a whole: rather later than long.
+SET lock_timeout = '1s' AS $$
 DECLARE
     v_from date; v_name text; v_lower timestamptz; v_upper timestamptz; v_dropped integer := 0; v_table record;
 BEGIN

@@ -405,8 +405,8 @@ BEGIN
                 v_rows := 0;
                 v_key := NULL;
                 FOR g IN
-                    WITH picked AS (
-                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
+                    WITH picked AS MATERIALIZED (
+                        (SELECT id, customer_id, type, state_seq, seen OR state_seq <= h.seen_seq AS was_seen FROM notifications
                         WHERE user_id = v_user AND NOT archived AND NOT read AND seq > h.mark_seq AND state_seq = seq
                           AND (p_types[i] IS NULL OR type = p_types[i])
                           AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
@@ -414,7 +414,7 @@ BEGIN
                           AND (v_op = 4 OR NOT (seen OR state_seq <= h.seen_seq))
                         ORDER BY seq LIMIT 2000)
                         UNION ALL
-                        (SELECT id, state_seq, seen OR state_seq <= h.seen_seq FROM notifications
+                        (SELECT id, customer_id, type, state_seq, seen OR state_seq <= h.seen_seq FROM notifications
                         WHERE user_id = v_user AND NOT read AND state_seq > seq AND state_seq > h.mark_seq
                           AND (p_types[i] IS NULL OR type = p_types[i])
                           AND (p_customers[i] IS NULL OR COALESCE(customer_id, '') = p_customers[i])
@@ -423,13 +423,13 @@ BEGIN
                         ORDER BY state_seq LIMIT 2000)
                         ORDER BY state_seq LIMIT 2000
                     ), touched AS (
-                        UPDATE notifications t SET read = (v_op = 4), seen = true, read_at = CASE WHEN v_op = 4 THEN v_now END
-                        FROM picked p WHERE t.user_id = v_user AND t.id = p.id
-                        RETURNING t.customer_id, t.type, p.state_seq, p.was_seen
+                        -- By an array: a join of a user's rows, of which the planner expects one, would compare each with each.
+                        UPDATE notifications SET read = (v_op = 4), seen = true, read_at = CASE WHEN v_op = 4 THEN v_now END
+                        WHERE user_id = v_user AND id = ANY (ARRAY(SELECT id FROM picked))
                     )
                     SELECT customer_id, type, count(*)::integer AS rows, (count(*) FILTER (WHERE NOT was_seen))::integer AS unseen,
                            max(state_seq) AS last
-                    FROM touched GROUP BY customer_id, type
+                    FROM picked GROUP BY customer_id, type
                 LOOP
                     v_rows := v_rows + g.rows;
                     h.unseen := h.unseen - g.unseen;
@@ -471,7 +471,7 @@ BEGIN
             FOR g IN
                 WITH gone AS (
                     DELETE FROM notifications
-                    WHERE user_id = v_user AND id IN (SELECT id FROM notifications WHERE user_id = v_user ORDER BY id LIMIT 1000)
+                    WHERE user_id = v_user AND id = ANY (ARRAY(SELECT id FROM notifications WHERE user_id = v_user ORDER BY id LIMIT 1000))
                     RETURNING customer_id, type, seq IS NOT NULL AND NOT read AND state_seq > h.mark_seq AS was_unread,
                               seq IS NOT NULL AND NOT read AND NOT seen AND state_seq > GREATEST(h.mark_seq, h.seen_seq) AS was_unseen
                 )

@@ -109,6 +109,7 @@ BEGIN
     END IF;
     users := ARRAY(SELECT user_id FROM job_users WHERE job_id = p_job AND user_id > p_to ORDER BY user_id LIMIT p_limit);
     IF users = '{}' THEN
-        UPDATE jobs SET state = 'done', ended_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL WHERE id = p_job;
+        -- Who was erased after a chunk that had the user is counted in it.
+        UPDATE jobs SET state = 'done', total = done + skipped + failed, ended_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL WHERE id = p_job;
     END IF;
 END $$;

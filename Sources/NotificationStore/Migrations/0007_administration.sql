@@ -55,11 +55,11 @@ BEGIN
     WITH recent AS MATERIALIZED (
         -- Index: changes_age of each partition.
         SELECT user_id, seq, kind, notification_id, state, read_at, customer_id, type, up_to_seq, at, gone_type, gone_event
-        FROM changes WHERE at >= v_from AND kind IN (1, 2, 3, 4, 6, 7)
+        FROM changes WHERE at >= v_from AND at < v_until + interval '10 minutes' AND kind IN (1, 2, 3, 4, 6, 7)
     ), span AS (
         SELECT * FROM recent WHERE at < v_until
     ), gone AS (
-        -- Also what went after the span: nothing else knows what it was.
+        -- Also what went soon after the span: nothing else knows what it was.
         SELECT user_id, notification_id, gone_type, gone_event FROM recent WHERE kind IN (3, 6, 7)
     ), facts AS (
         -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.
@@ -102,6 +102,8 @@ BEGIN
         CROSS JOIN LATERAL (SELECT customer_id, type, event, created_at, deliver_at FROM notifications n
                             WHERE n.user_id = s.user_id AND n.seq IS NOT NULL AND n.seq <= s.seq AND n.read AND n.read_at = s.at
                               AND n.state_seq < s.seq
+                              AND (s.customer_id IS NULL OR COALESCE(n.customer_id, '') = s.customer_id)
+                              AND (s.type IS NULL OR n.type = s.type)
                             ORDER BY n.seq DESC LIMIT 2000) n
         WHERE s.kind = 4 AND NOT (s.customer_id IS NULL AND s.type IS NULL AND s.up_to_seq IS NULL)
         UNION ALL

@@ -80,9 +80,10 @@ BEGIN
 
     RETURN QUERY
     WITH picked AS MATERIALIZED (
-        -- Also what is ready and was not made so above. Index: tasks_user.
+        -- Also what is ready in a moment: what failed together comes back together. Nothing while some of it is under way still. Index: tasks_user.
         SELECT p.id FROM unnest(v_keys) AS k(key) CROSS JOIN LATERAL (
-            SELECT t.id FROM tasks t WHERE p_whole AND t.user_id = k.key AND t.queue = p_queue AND t.state IN (0, 1) AND t.run_at <= v_now
+            SELECT t.id FROM tasks t WHERE p_whole AND t.user_id = k.key AND t.queue = p_queue AND t.state IN (0, 1) AND t.run_at <= v_now + interval '2 seconds'
+                AND NOT EXISTS (SELECT FROM tasks r WHERE r.user_id = k.key AND r.queue = p_queue AND r.state = 2)
             ORDER BY t.id LIMIT 1000 FOR UPDATE SKIP LOCKED) p
         UNION ALL
         SELECT p.id FROM unnest(v_keys) AS k(key) CROSS JOIN LATERAL (

@@ -235,3 +235,6 @@ BEGIN
         '{' || p_body || ',"job_id":"' || p_job || '","user_count":' || v_total || CASE WHEN v_total > p_most THEN '' ELSE
             ',"user_ids":' || to_json(ARRAY(SELECT user_id FROM job_users WHERE job_id = p_job ORDER BY user_id))::text END || '}');
 END $$;
+
+-- What providers of texts call them, for their callbacks.
+CREATE INDEX deliveries_sms ON deliveries (reference) WHERE channel = 'sms' AND reference IS NOT NULL;

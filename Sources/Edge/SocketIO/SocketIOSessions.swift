@@ -1,0 +1,118 @@
+import Gateway
+import NIOCore
+import NIOHTTP1
+import NotificationBus
+import NotificationCore
+import Synchronization
+
+/// The sessions of Socket.IO on this node, by id. Each lives on one event loop; requests for it come in on any.
+final class SocketIOSessions: Sendable {
+    /// Sessions that have not said who they are; past it a new one is sent away.
+    static let waitingBound = 2000
+
+    private struct State {
+        var sessions: [String: SocketIOSession] = [:]
+        var waiting = 0
+    }
+
+    unowned let edge: Edge
+    let authenticator: StreamAuthenticator
+    private let prefix: String
+    private let state = Mutex(State())
+
+    init(edge: Edge, authenticator: StreamAuthenticator) {
+        self.edge = edge
+        self.authenticator = authenticator
+        self.prefix = Self.prefix(node: edge.configuration.node)
+    }
+
+    /// An id begins with its node's name, so that a load balancer finds the way back without a memory of its own. A name that would have to be
+    /// escaped in a query is left out.
+    static func prefix(node: String) -> String {
+        let isPlain = node.utf8.allSatisfy {
+            switch $0 {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"): true
+            default: false
+            }
+        }
+        return isPlain ? node + "." : ""
+    }
+
+    /// Whoever knows an id is its client: 128 random bits.
+    private func makeID() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return self.prefix + (0..<2).map { _ in
+            let digits = String(generator.next() as UInt64, radix: 36)
+            return String(repeating: "0", count: 13 - digits.utf8.count) + digits
+        }.joined()
+    }
+
+    /// Nil: there are as many as there may be.
+    func make(_ request: GatewayRequest, on eventLoop: any EventLoop, isWebSocket: Bool) -> SocketIOSession? {
+        let loop = self.edge.loop(of: eventLoop)
+        let session = SocketIOSession(id: self.makeID(), loop: loop, sessions: self, request: request.identifying, isWebSocket: isWebSocket)
+        let bound = self.edge.configuration.maximumConnections
+        let fits = self.state.withLock { state in
+            if state.sessions.count >= bound || state.waiting >= Self.waitingBound { return false }
+            state.sessions[session.id] = session
+            state.waiting += 1
+            return true
+        }
+        guard fits else {
+            self.edge.metrics.refused.add(1, ordering: .relaxed)
+            return nil
+        }
+        self.edge.metrics.sessions.add(1, ordering: .relaxed)
+        loop.watch(session)
+        return session
+    }
+
+    subscript(id: String) -> SocketIOSession? { self.state.withLock { $0.sessions[id] } }
+
+    func connected() { self.state.withLock { $0.waiting -= 1 } }
+
+    /// Called on the session's loop.
+    func remove(_ session: SocketIOSession) {
+        let wasWaiting = !session.isConnected
+        let removed = self.state.withLock { state in
+            guard state.sessions.removeValue(forKey: session.id) != nil else { return false }
+            if wasWaiting { state.waiting -= 1 }
+            return true
+        }
+        if removed { self.edge.metrics.sessions.subtract(1, ordering: .relaxed) }
+    }
+
+    func drain() {
+        for session in self.state.withLock({ Array($0.sessions.values) }) { session.loop.eventLoop.execute { session.drain() } }
+    }
+}
+
+extension GatewayRequest {
+    /// No more of it than says who the client is: a session keeps it until that is known.
+    fileprivate var identifying: GatewayRequest {
+        var request = self
+        request.head.headers = HTTPHeaders(
+            ["authorization", "cookie", "origin", "host", "user-agent"].flatMap { name in self.head.headers[name].map { (name, $0) } })
+        request.body = ByteBuffer()
+        return request
+    }
+}
+
+extension StreamAuthenticator {
+    /// Who connects to Socket.IO: by the token in `auth`, else by what the handshake said.
+    func authenticate(_ request: GatewayRequest, _ auth: JSONValue?) async throws(Problem) -> StreamRequest {
+        let resume = ResumePoint(header: auth?["last_event_id"]?.string, query: request.query["last_event_id"])
+        let customer = auth?["customer_id"]?.string
+        var stream: StreamRequest
+        if let token = auth?["token"]?.string, !token.isEmpty {
+            // As in the header, where the scheme stands before it.
+            let bearer = Credentials.bearer(token) ?? token
+            let user = try await self.credentials.user("Bearer \(bearer)", cookie: nil).token
+            stream = try self.request(request, user, session: nil, resume: resume, customer: customer)
+        } else {
+            stream = try await self.authenticate(request, cookieNeedsOrigin: true, resume: resume, customer: customer)
+        }
+        stream.fingerprint = nil
+        return stream
+    }
+}
