@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Conformance"))
 
 from browser import Browser  # noqa: E402
 from harness import Cluster  # noqa: E402
-from site_ import Site  # noqa: E402
+from product_site import Site  # noqa: E402
 
 # The eleventh tab's test waits for a minute, which the others use; those that stop nodes come last.
 ORDER = ["test_eviction.py", "test_files.py", "test_client.py", "test_tabs.py", "test_react.py", "test_examples.py", "test_pages.py", "test_hostile.py", "test_trouble.py"]

@@ -122,6 +122,8 @@ test_versions() {
     "$REPLY/postgres" --version
     redis-server --version
     haproxy -v | sed -n 1p
+    chromium --version 2>/dev/null
+    chromedriver --version
     "$STATE/venv/bin/python" --version
     "$STATE/venv/bin/pip" freeze --disable-pip-version-check
 }

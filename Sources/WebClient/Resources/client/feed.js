@@ -12,7 +12,7 @@ export const TIMES = {
   silence: 45_000,
   /** Of a long-poll, which waits 25 s at the service. */
   poll: 40_000,
-  /** After so long a stream is tried again instead of long-polls. */
+  /** A stream is tried again instead of long-polls after half a minute, then after twice as long each time, up to this. */
   polling: 10 * 60_000,
   /** Before the first reconnect, as long as the service has not said another time. */
   retry: 1_500,
@@ -30,6 +30,7 @@ export class Feed {
   #attempt = null;
   #heardAt = 0;
   #pollsUntil = 0;
+  #mutes = 0;
   #connection = null;
   #renewedAt = 0;
 
@@ -88,8 +89,8 @@ export class Feed {
       }
       if (end.mute) {
         // Nothing came of a stream that is open: asked by long-poll, whose answers are whole.
-        this.#pollsUntil = polls ? 0 : Date.now() + this.#times.polling;
-        if (!polls) continue;
+        this.#pollsUntil = Date.now() + Math.min(this.#times.polling, 30_000 * 2 ** Math.min(this.#mutes++, 6));
+        continue;
       }
       if (polls && end.heard) continue;
       if (polls && !end.error?.isPassing) this.#pollsUntil = 0;
@@ -145,6 +146,7 @@ export class Feed {
         const { done, value } = await reader.read();
         if (done || both.aborted) break;
         heard = end.heard = true;
+        this.#mutes = 0;
         watch(this.#times.silence);
         parser.push(decoder.decode(value, { stream: true }));
       }
