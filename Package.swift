@@ -51,6 +51,7 @@ let package = Package(
         // C libraries of the system.
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "CLibpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"])]),
 
         // Clients of the two servers.
         .target(
@@ -109,7 +110,7 @@ let package = Package(
         ),
         .target(
             name: "Delivery",
-            dependencies: ["NotificationCore", "NotificationStore", "NotificationBus", "PostgresClient", "RedisClient", nio, logging],
+            dependencies: ["CCurl", "NotificationCore", "NotificationStore", "NotificationBus", "PostgresClient", "RedisClient", nio, collections, crypto, logging],
             swiftSettings: settings
         ),
 
@@ -178,7 +179,10 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
-        .testTarget(name: "DeliveryTests", dependencies: ["Delivery", "NotificationCore"], swiftSettings: settings),
+        .testTarget(
+            name: "DeliveryTests",
+            dependencies: ["Delivery", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix, nioHTTP1, logging], swiftSettings: settings
+        ),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(

@@ -19,6 +19,12 @@ enum Base64Text {
         return String(decoding: text, as: UTF8.self)
     }
 
+    /// The standard alphabet, with padding (RFC 4648, 4).
+    static func padded(_ bytes: [UInt8]) -> String {
+        let text = self.encode(bytes).replacing("-", with: "+").replacing("_", with: "/")
+        return text + String(repeating: "=", count: (4 - text.utf8.count % 4) % 4)
+    }
+
     /// Nil for what ``encode(_:)`` did not make.
     static func decode(_ text: String) -> [UInt8]? {
         if text.utf8.count % 4 == 1 { return nil }

@@ -43,9 +43,8 @@ public struct Worker: Sendable {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
             }
-            if second % 5 == 2 {
-                await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
-            }
+            // Every second, so that it is a little each time: what it takes at once, others do without.
+            await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
             if ContinuousClock.now >= nextDeliveries {
                 let began = ContinuousClock.now
                 await self.attempt("totals of deliveries") { try await self.totals.countDeliveries() }

@@ -62,7 +62,7 @@ final class EdgeLoop: @unchecked Sendable {
             return
         }
         do {
-            try Self.prepare(channel, self.edge.configuration, reading: 64)
+            try Self.prepare(channel, self.edge.configuration)
             try channel.pipeline.syncOperations.addHandler(connection)
         } catch {
             self.closed(connection)
@@ -73,9 +73,7 @@ final class EdgeLoop: @unchecked Sendable {
     }
 
     /// Bounds what a stream's channel holds.
-    ///
-    /// - Parameter reading: bytes that are read at once.
-    static func prepare(_ channel: any Channel, _ configuration: EdgeConfiguration, reading: Int) throws {
+    static func prepare(_ channel: any Channel, _ configuration: EdgeConfiguration) throws {
         guard let options = channel.syncOptions else { return }
         // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
         let bound = configuration.unsentBytes
@@ -87,13 +85,17 @@ final class EdgeLoop: @unchecked Sendable {
         try options.setOption(.tcpOption(Self.userTimeout), value: numericCast(patience))
         #endif
         try options.setOption(.writeBufferWaterMark, value: .init(low: bound / 2, high: bound))
-        try options.setOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: reading))
     }
 
     /// Has the session be told the time.
     func watch(_ session: SocketIOSession) {
         self.eventLoop.assertInEventLoop()
         self.sessions.schedule(session, at: self.now + 1, now: self.now)
+    }
+
+    func unwatch(_ session: SocketIOSession) {
+        self.eventLoop.assertInEventLoop()
+        self.sessions.remove(session)
     }
 
     /// The stream has its lease, and no channel of its own.
@@ -157,7 +159,7 @@ final class EdgeLoop: @unchecked Sendable {
     private func leave(_ connection: StreamConnection) {
         if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
         connection.phase = .closed
-        // The wheel still has it for a while: it must not keep the channel.
+        self.wheel.remove(connection)
         connection.channel = nil
         connection.user.feed.leave(connection.id)
     }

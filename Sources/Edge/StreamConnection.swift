@@ -7,7 +7,7 @@ import NotificationCore
 /// transports say the same in their own form.
 ///
 /// Unchecked: it is touched on its event loop only; closures that carry it run there.
-class StreamConnection: ChannelInboundHandler, @unchecked Sendable {
+class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
@@ -43,6 +43,7 @@ class StreamConnection: ChannelInboundHandler, @unchecked Sendable {
     var isBlocked = false
     var isDirty = false
     var warnedOfExpiry = false
+    var timer: TimerPlace?
 
     /// On the loop.
     ///

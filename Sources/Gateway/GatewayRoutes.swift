@@ -32,6 +32,7 @@ public struct GatewayRoutes: Sendable {
     private var webSockets: [String: any StreamRoute] = [:]
     /// Of ``fallback``, where it is a router's.
     private var routed: [ServedRoute] = []
+    private var folders: [(path: String, route: any PlainRoute)] = []
     private var bodies: [String: (contentType: String, route: any BodyRoute)] = [:]
 
     public init(
@@ -62,6 +63,7 @@ public struct GatewayRoutes: Sendable {
         for (path, entries) in self.plain {
             for entry in entries { routes.insert(ServedRoute(method: entry.method.rawValue, path: path)) }
         }
+        for folder in self.folders { routes.insert(ServedRoute(method: HTTPMethod.GET.rawValue, path: folder.path + "{file}")) }
         for path in self.streams.keys { routes.insert(ServedRoute(method: HTTPMethod.GET.rawValue, path: path)) }
         return routes.sorted()
     }
@@ -71,6 +73,11 @@ public struct GatewayRoutes: Sendable {
     /// - Parameter publishes: its bodies may be as large as ``GatewayConfiguration/publishBodyLimit``.
     public mutating func add(_ method: HTTPMethod, _ path: String, _ route: any PlainRoute, publishes: Bool = false) {
         self.plain[path, default: []].append(Plain(method: method, route: route, publishes: publishes))
+    }
+
+    /// Answers `GET` for each path that is that one, which ends in a slash, and one more part.
+    public mutating func add(files path: String, _ route: any PlainRoute) {
+        self.folders.append((path, route))
     }
 
     /// Takes over the connections of `GET` requests for that path.
@@ -93,7 +100,13 @@ public struct GatewayRoutes: Sendable {
         var methods = (self.plain[path] ?? []).map(\.method)
         if methods.contains(.GET) { methods.append(.HEAD) }
         if self.streams[path] != nil { methods.append(.GET) }
+        if self.file(path) != nil { methods += [.GET, .HEAD] }
         return methods
+    }
+
+    /// Of a folder, where the path is one part below it.
+    private func file(_ path: String) -> (any PlainRoute)? {
+        self.folders.first { path.hasPrefix($0.path) && !path.dropFirst($0.path.count).contains("/") }?.route
     }
 
     /// How large a body may be.
@@ -110,6 +123,7 @@ public struct GatewayRoutes: Sendable {
         }
         let asked = method == .HEAD ? .GET : method
         if let plain = self.plain[path]?.first(where: { $0.method == asked }) { return (.plain(plain.route), plain.publishes ? .published : .usual) }
+        if asked == .GET, let route = self.file(path) { return (.plain(route), .usual) }
         if method == .GET, let stream = self.streams[path] { return (.stream(stream), .usual) }
         if let fallback { return (.fallback(fallback), .usual) }
         let methods = self.methods(of: path)

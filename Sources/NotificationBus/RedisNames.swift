@@ -27,6 +27,8 @@ public struct RedisNames: Sendable {
     public func answers(_ question: String) -> String { "\(self.prefix):answers:\(question)" }
     public var edges: String { "\(self.prefix):edges" }
     public var broadcast: String { "\(self.prefix):bcast" }
+    /// Names of queues that have got tasks.
+    public var tasks: String { "\(self.prefix):tasks" }
     public var probes: String { "\(self.prefix):probe:" }
 
     private func name(_ user: UserID, _ kind: String) -> String {

@@ -43,6 +43,10 @@ public struct NotifyRequest: Sendable {
     private var translations: [LocaleTag: Wording] = [:]
     /// The event's, for the texts of e-mails and SMS.
     let templates: Templates
+    /// When its e-mails go out, by the catalogue.
+    public var emailPolicy: Catalogue.EmailPolicy
+    /// How they are gathered for those who did not choose.
+    public var emailDigest: Catalogue.Digest
 
     /// What is asked for: a stored notification, or an event that is sent now or never.
     public enum Kind: Sendable {
@@ -115,6 +119,8 @@ public struct NotifyRequest: Sendable {
         self.namesChannels = channels != nil
         self.required = settings.required
         self.templates = settings.templates
+        self.emailPolicy = settings.email ?? Catalogue.EmailPolicy()
+        self.emailDigest = settings.digest ?? .immediate
         var words = WordingRenderer(given: given, settings: settings, data: self.templateData ?? .object([]), limits: limits)
         // With other errors the data may be anything, and whether a template makes a title of them is not known.
         let isSound = reader.errors.isEmpty

@@ -28,7 +28,11 @@ public struct Recipient: Sendable, Equatable {
         (self.customer?.quietHours ?? self.own?.quietHours)?.end(at: now, defaultZone: self.contact?.timezone)
     }
 
-    public var emailDigest: Preferences.Digest { self.customer?.emailDigest ?? self.own?.emailDigest ?? .immediate }
+    /// Nil: nothing was said.
+    public var emailDigest: Preferences.Digest? { self.customer?.emailDigest ?? self.own?.emailDigest }
+
+    /// Where the clocks are that daily ones go by.
+    var zone: TimeZoneName { self.contact?.timezone ?? self.customer?.quietHours?.zone ?? self.own?.quietHours?.zone ?? .utc }
 }
 
 /// By which channels one recipient gets one notification.
@@ -37,8 +41,10 @@ public struct RecipientRouting: Sendable, Equatable {
     public struct Sending: Sendable, Equatable {
         public var channel: DeliveryChannel
         public var endpoint: String
-        /// The end of quiet hours; nil: at once.
+        /// When it is due: later than now for the event's delay, the end of quiet hours, or since the notification is scheduled; nil: at once.
         public var notBefore: Timestamp?
+        /// It goes with others of its time in one e-mail.
+        public var isGathered = false
     }
 
     /// One that was meant for the recipient and does not go.
@@ -55,7 +61,6 @@ public struct RecipientRouting: Sendable, Equatable {
 
     /// - Parameter configured: the channels that have a sender here.
     public init(_ recipient: Recipient, of request: NotifyRequest, now: Timestamp, configured: Set<DeliveryChannel>) {
-        var quiet: Timestamp??
         for channel in DeliveryChannel.ofUsers {
             let isMeant = request.channels.contains(channel) || (!request.namesChannels && request.required.contains(channel))
             // What a request does not name is not asked for.
@@ -80,9 +85,15 @@ public struct RecipientRouting: Sendable, Equatable {
                 continue
             }
             var sending = Sending(channel: channel, endpoint: endpoint, notBefore: request.deliverAt)
-            if (channel == .email || channel == .sms) && request.priority != .urgent && decision.reason != .required {
-                if quiet == nil { quiet = .some(recipient.quietEnd(at: max(now, request.deliverAt ?? now))) }
-                sending.notBefore = (quiet ?? nil) ?? request.deliverAt
+            let delay = Int64(channel == .email ? request.emailPolicy.delaySeconds : 0)
+            let due = Timestamp(microseconds: max(now, request.deliverAt ?? now).microseconds + delay * 1_000_000)
+            if delay > 0 { sending.notBefore = due }
+            let mayWait = request.priority != .urgent && decision.reason != .required
+            if channel == .email, mayWait, let time = DigestTime.next(Self.digest(recipient, request), after: due, zone: recipient.zone) {
+                sending.isGathered = true
+                sending.notBefore = recipient.quietEnd(at: time) ?? time
+            } else if (channel == .email || channel == .sms) && mayWait, let end = recipient.quietEnd(at: due) {
+                sending.notBefore = end
             }
             self.sendings.append(sending)
         }
@@ -90,6 +101,15 @@ public struct RecipientRouting: Sendable, Equatable {
         if !self.inApp, self.sendings.isEmpty, !request.channels.contains(.webhook) {
             let order: [Suppression] = [.preference, .noContact, .notConfigured]
             self.skipped = order.first { reason in self.suppressed.contains { $0.reason == reason } } ?? .notConfigured
+        }
+    }
+
+    private static func digest(_ recipient: Recipient, _ request: NotifyRequest) -> Catalogue.Digest {
+        switch recipient.emailDigest {
+        case .immediate: .immediate
+        case .hourly: .hourly
+        case .daily: .daily
+        case nil: request.emailDigest
         }
     }
 }

@@ -9,16 +9,17 @@ enum ApplyChanges {
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
         FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
-                           $30, $31, $32, $33, $34, $35)
+                           $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
         """)
 
     private enum Op: Int16 {
         case create = 1, setFlags, delete, readAll, seenAll, comeDue, expire, retire, correct, skip, erase, createUnlessKnown
     }
 
-    /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0.
+    /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0; so has `calls` for those of notify calls, or it is
+    /// empty.
     static func values(
-        batch: NotificationID, again: Bool, _ commands: [InboxCommand], claims: [IdempotencyClaim] = [], claimed: [Int32] = []
+        batch: NotificationID, again: Bool, _ commands: [InboxCommand], claims: [IdempotencyClaim] = [], claimed: [Int32] = [], calls: [Int32] = []
     ) -> [PostgresValue] {
         var users: [String?] = []
         var ops: [Int16?] = []
@@ -46,6 +47,7 @@ enum ApplyChanges {
         for (item, command) in commands.enumerated() {
             var new: NewNotification?
             var correction: NotificationCorrection?
+            var skippedBody: String?
             var op: Op
             var id: NotificationID?
             var type: String?
@@ -97,13 +99,14 @@ enum ApplyChanges {
                 type = skipped.type
                 event = skipped.event
                 customer = skipped.customer
-                deliveries.append(skipped.deliveries, item: item)
+                skippedBody = skipped.body
+                deliveries.append(skipped.deliveries, item: item, &bodies)
             case .erase:
                 op = .erase
             }
             if let new {
                 event = new.event
-                deliveries.append(new.deliveries, item: item)
+                deliveries.append(new.deliveries, item: item, &bodies)
             }
             users.append(command.user.value)
             ops.append(op.rawValue)
@@ -116,7 +119,7 @@ enum ApplyChanges {
             recTypes.append(new?.recType)
             recIDs.append(new?.recID)
             collapse.append(new?.collapseKey)
-            let body = new?.body ?? correction?.members
+            let body = new?.body ?? correction?.members ?? skippedBody
             bodyOf.append(body.map { Int32(Self.place(of: $0, in: &bodies) + 1) })
             created.append(new?.createdAt.microseconds)
             deliver.append(new?.deliverAt?.microseconds)
@@ -134,11 +137,11 @@ enum ApplyChanges {
             .boolArray(inApp), .boolArray(read), .boolArray(seen), .boolArray(archived), .jsonbArray(scopes),
             .int4Array(claimed), .uuidArray(claims.map { UUIDBytes(high: $0.owner.high, low: $0.owner.low) }), .textArray(claims.map(\.route)),
             .textArray(claims.map(\.key)), .byteaArray(claims.map(\.digest)), .textArray(claims.map(\.answer)),
-        ] + deliveries.values
+        ] + deliveries.values + [.int4Array(calls)]
     }
 
     /// Those of one request follow one another, in a few languages.
-    private static func place(of body: String, in bodies: inout [String?]) -> Int {
+    fileprivate static func place(of body: String, in bodies: inout [String?]) -> Int {
         if let place = bodies.suffix(8).lastIndex(where: { $0?.utf8.elementsEqual(body.utf8) ?? false }) { return place }
         bodies.append(body)
         return bodies.count - 1
@@ -152,8 +155,11 @@ enum ApplyChanges {
         private var states: [String?] = []
         private var reasons: [String?] = []
         private var notBefore: [Int64?] = []
+        private var queues: [String?] = []
+        private var tasks: [UUIDBytes?] = []
+        private var payloads: [Int32?] = []
 
-        mutating func append(_ deliveries: [NewDelivery], item: Int) {
+        mutating func append(_ deliveries: [NewDelivery], item: Int, _ bodies: inout [String?]) {
             for delivery in deliveries {
                 self.items.append(Int32(item + 1))
                 self.channels.append(delivery.channel.rawValue)
@@ -161,13 +167,16 @@ enum ApplyChanges {
                 self.states.append(delivery.state.rawValue)
                 self.reasons.append(delivery.reason?.rawValue)
                 self.notBefore.append(delivery.notBefore?.microseconds)
+                self.queues.append(delivery.queue.rawValue)
+                self.tasks.append(delivery.state == .queued ? NotificationID.make().bytes : nil)
+                self.payloads.append(delivery.payload.map { Int32(ApplyChanges.place(of: $0, in: &bodies) + 1) })
             }
         }
 
         var values: [PostgresValue] {
             [
                 .int4Array(self.items), .textArray(self.channels), .textArray(self.endpoints), .textArray(self.states), .textArray(self.reasons),
-                .timestamptzArray(self.notBefore),
+                .timestamptzArray(self.notBefore), .textArray(self.queues), .uuidArray(self.tasks), .int4Array(self.payloads),
             ]
         }
     }

@@ -14,13 +14,25 @@ public struct NewDelivery: Sendable, Equatable {
     public var state: DeliveryState
     public var reason: Suppression?
     public var notBefore: Timestamp?
+    /// It goes with others of its time in one message.
+    public var isGathered = false
+    /// Of a queued one: what its templates are filled with, as JSON.
+    public var payload: String?
 
-    public init(channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil) {
+    /// Whose task it becomes.
+    var queue: TaskQueue { self.isGathered ? .digest : TaskQueue(self.channel) }
+
+    public init(
+        channel: DeliveryChannel, endpoint: String = "", state: DeliveryState, reason: Suppression? = nil, notBefore: Timestamp? = nil,
+        isGathered: Bool = false, payload: String? = nil
+    ) {
         self.channel = channel
         self.endpoint = endpoint
         self.state = state
         self.reason = reason
         self.notBefore = notBefore
+        self.isGathered = isGathered
+        self.payload = payload
     }
 }
 
@@ -46,7 +58,8 @@ public struct DeliveryStore: Sendable {
     // Index: notifications_pkey, deliveries_pkey. What is shown in the application has no row: its notification says all about it.
     private static let ofNotification = PostgresStatement(
         """
-        SELECT n.customer_id, n.seq IS NOT NULL, n.deliver_at, n.created_at, d.channel, d.state, d.reason, d.at, d.not_before
+        SELECT n.customer_id, n.seq IS NOT NULL, n.deliver_at, n.created_at, d.channel, d.state,
+               CASE d.state WHEN 'suppressed' THEN d.reason END, d.at, d.not_before
         FROM notifications n LEFT JOIN deliveries d ON d.user_id = n.user_id AND d.notification_id = n.id
         WHERE n.user_id = $1 AND n.id = $2 ORDER BY d.created_at, d.channel, d.endpoint
         """)

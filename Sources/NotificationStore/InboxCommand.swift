@@ -91,13 +91,16 @@ public struct SkippedNotification: Sendable {
     public var event: String?
     public var customer: String?
     public var deliveries: [NewDelivery]
+    /// What it would have said, for webhooks.
+    public var body: String?
 
-    public init(id: NotificationID, request: NotifyRequest, deliveries: [NewDelivery]) {
+    public init(id: NotificationID, request: NotifyRequest, deliveries: [NewDelivery], body: String? = nil) {
         self.id = id
         self.type = request.type
         self.event = request.event
         self.customer = request.customer?.value
         self.deliveries = deliveries
+        self.body = body
     }
 }
 

@@ -115,10 +115,12 @@ public struct InboxReader: Sendable {
         }
     }
 
+    // Index: heads_pkey, once for each user. A list of ids could be a scan of all heads in a plan that was made while there were few of them, and a
+    // session keeps its plans.
     private static let manyHeads = PostgresStatement(
         """
         SELECT GREATEST(h.epoch, c.epoch), h.seq, h.unread, h.unseen, h.counts::text, h.user_id
-        FROM heads h CROSS JOIN cluster c WHERE h.user_id = ANY($1)
+        FROM unnest($1::text[]) AS u(id) CROSS JOIN LATERAL (SELECT * FROM heads WHERE user_id = u.id LIMIT 1) h CROSS JOIN (SELECT epoch FROM cluster LIMIT 1) c
         """)
 
     /// The heads of those of these users that have one.

@@ -35,11 +35,14 @@ public final class InboxWriter: Sendable {
     private let bulk: WriterLane
     private let shared: WriterState
 
-    /// - Parameter lsn: told the epoch whenever a lane has a fresh connection.
+    /// - Parameters:
+    ///   - identity: told the epoch whenever a lane has a fresh connection.
+    ///   - onTasks: hears which queues have got tasks, right after the commit. It must not block.
     public init(
-        configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, observer: any CommitObserver, logger: Logger
+        configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, observer: any CommitObserver, logger: Logger,
+        onTasks: @escaping @Sendable (Set<TaskQueue>) -> Void = { _ in }
     ) {
-        let shared = WriterState(settings: settings)
+        let shared = WriterState(settings: settings, onTasks: onTasks)
         self.shared = shared
         func lane(_ name: String) -> WriterLane {
             let connection = PostgresConnection(configuration: configuration, name: name, logger: logger)
@@ -82,8 +85,10 @@ public final class InboxWriter: Sendable {
     /// - Parameters:
     ///   - claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
     ///   - bulk: whether it is a part of something large, which goes by the lane for that however small the part is.
+    ///   - isCall: whether it is all of one notify call, which is one event for webhooks.
     public func submit(
-        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, isCall: Bool = false,
+        completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
     ) {
         guard let first = commands.first else {
             completion(.success([]))
@@ -95,7 +100,16 @@ public final class InboxWriter: Sendable {
             return
         }
         let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
-        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion))
+        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion, queues: Self.queues(of: commands), isCall: isCall))
+    }
+
+    private static func queues(of commands: [InboxCommand]) -> Set<TaskQueue> {
+        var queues: Set<TaskQueue> = []
+        for command in commands {
+            guard case .create(let new) = command.action, !new.deliveries.isEmpty else { continue }
+            for delivery in new.deliveries where delivery.state == .queued { queues.insert(delivery.queue) }
+        }
+        return queues
     }
 
     /// A body that several commands share is held once.
@@ -107,7 +121,10 @@ public final class InboxWriter: Sendable {
             size += command.size
             let body: String
             switch command.action {
-            case .create(let new): body = new.body
+            case .create(let new):
+                body = new.body
+                // Held once too, and with the first of them.
+                if last.isEmpty, let payload = new.deliveries.lazy.compactMap(\.payload).first { size += payload.utf8.count }
             case .correct(_, let correction): body = correction.members
             case .setFlags, .delete, .readAll, .seenAll, .comeDue, .expire, .retire, .skip, .erase: continue
             }
@@ -130,10 +147,12 @@ public final class InboxWriter: Sendable {
 /// What the lanes share: the bound of the queue, and the counters.
 final class WriterState: Sendable {
     let settings: InboxWriter.Settings
+    let onTasks: @Sendable (Set<TaskQueue>) -> Void
     private let state = Mutex(InboxWriter.Counters(batches: 0, commands: 0, isolated: 0, recovered: 0, refused: 0, queuedBytes: 0))
 
-    init(settings: InboxWriter.Settings) {
+    init(settings: InboxWriter.Settings, onTasks: @escaping @Sendable (Set<TaskQueue>) -> Void) {
         self.settings = settings
+        self.onTasks = onTasks
     }
 
     var counters: InboxWriter.Counters { self.state.withLock { $0 } }
@@ -158,6 +177,10 @@ final class WriterLane: Sendable {
         var claim: IdempotencyClaim?
         var size: Int
         var completion: @Sendable (Result<[InboxOutcome], StoreError>) -> Void
+        /// Those that get tasks by it; none, mostly.
+        var queues: Set<TaskQueue>
+        /// An event for webhooks.
+        var isCall: Bool
         /// It is to be written by itself, since a batch that it was in was refused.
         var alone = false
     }
@@ -171,6 +194,8 @@ final class WriterLane: Sendable {
         /// In the order in which they are made; `claimed` leads from a command to its request's, from 1, or is 0.
         var claims: [IdempotencyClaim]
         var claimed: [Int32]
+        /// From a command to its notify call, from 1, or 0; empty when there is none.
+        var calls: [Int32]
         var attempts = 0
         var doubtSince: ContinuousClock.Instant?
     }
@@ -228,12 +253,13 @@ final class WriterLane: Sendable {
         for (index, request) in claiming.enumerated() { claimOf[request] = Int32(index + 1) }
         return Batch(
             id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places,
-            claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] })
+            claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] },
+            calls: requests.contains { $0.isCall } ? places.map { requests[$0.request].isCall ? Int32($0.request + 1) : 0 } : [])
     }
 
     private func send(_ batch: Batch) {
         let values = ApplyChanges.values(
-            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed)
+            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed, calls: batch.calls)
         let progress = Mutex(Progress.sent)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {
@@ -307,6 +333,10 @@ final class WriterLane: Sendable {
     }
 
     private func complete(_ batch: Batch, _ outcomes: [[InboxOutcome]]) {
+        let queues = batch.requests.reduce(into: Set<TaskQueue>()) { queues, request in
+            if !request.queues.isEmpty { queues.formUnion(request.queues) }
+        }
+        if !queues.isEmpty { self.shared.onTasks(queues) }
         for (request, outcomes) in zip(batch.requests, outcomes) {
             self.shared.release(request.size)
             request.completion(.success(outcomes))

@@ -6,12 +6,12 @@ public import NotificationCore
 /// A chunk is written with a claim, in the chunk's own transaction, and its place is noted after that: whoever dies in between, the next one
 /// finds the claim and goes on behind the chunk. Nobody is written twice and nobody is left out, however many believe that they hold the job.
 public struct JobRunner: Sendable {
-    /// Users a chunk: its transaction is what others' wait behind.
-    static let chunk = 100
+    /// Users a chunk of a large job: its transaction, and its piece of the log, is what others' wait behind.
+    static let chunk = 25
+    /// Users a job that is done in one chunk has at most.
+    static let smallJob = 100
     /// The route of chunks' claims; their owner is the job.
     private static let route = "job"
-    /// Rest after a chunk, as a part of the time that it took.
-    private static let rest = 1.0
     /// The same where a request waits for its answer.
     private static let shortRest = 0.3
 
@@ -22,11 +22,14 @@ public struct JobRunner: Sendable {
     private let writer: InboxWriter
     private let planner: NotifyPlanner
     private let catalogue: @Sendable () -> Catalogue
+    private let rest: Double
     private let logger: Logger
 
+    /// - Parameter rest: after each chunk of a large job that nobody waits for, as a multiple of the time that the chunk took: what others get of the
+    ///   database meanwhile.
     public init(
         store: JobStore, idempotency: IdempotencyStore, writer: InboxWriter, planner: NotifyPlanner, catalogue: @escaping @Sendable () -> Catalogue,
-        logger: Logger
+        rest: Double = 1, logger: Logger
     ) {
         self.store = store
         self.owner = NotificationID.make()
@@ -34,6 +37,7 @@ public struct JobRunner: Sendable {
         self.writer = writer
         self.planner = planner
         self.catalogue = catalogue
+        self.rest = rest
         self.logger = logger
     }
 
@@ -42,15 +46,16 @@ public struct JobRunner: Sendable {
         var job: Job
         var request: NotifyRequest
         var position: String
-        /// The users that come next.
+        /// The users that come next, at most so many.
         var users: [UserID]
+        var limit: Int
         /// So many are written one by one, since one of their chunk was refused.
         var alone = 0
     }
 
     /// Jobs up to this size are one chunk.
-    public static let small: ClosedRange<Int32> = 0...Int32(chunk)
-    public static let large: ClosedRange<Int32> = Int32(chunk) + 1...Int32.max
+    public static let small: ClosedRange<Int32> = 0...Int32(smallJob)
+    public static let large: ClosedRange<Int32> = Int32(smallJob) + 1...Int32.max
 
     /// Carries out small jobs, many at a time, until there are none. Answers how many there were.
     public func carryOutSmall(atMost count: Int) async throws(StoreError) -> Int {
@@ -66,12 +71,12 @@ public struct JobRunner: Sendable {
         var runs: [Run] = []
         repeat {
             for held in try await self.store.take(count - runs.count, ofUsers: Self.large, owner: self.owner) {
-                if let run = try await self.begin(held) { runs.append(run) }
+                if let run = try await self.begin(held, limit: Self.chunk) { runs.append(run) }
             }
             var going: [Run] = []
             for run in runs {
                 if Task.isCancelled { break }
-                if let next = await self.step(run, bulk: true, rest: Self.rest) { going.append(next) }
+                if let next = await self.step(run, bulk: true, rest: self.rest) { going.append(next) }
             }
             runs = going
         } while !runs.isEmpty && !Task.isCancelled
@@ -80,7 +85,7 @@ public struct JobRunner: Sendable {
     /// One job to its end, or until it is somebody else's.
     private func carryOut(_ held: HeldJob, bulk: Bool) async {
         do throws(StoreError) {
-            var run = try await self.begin(held)
+            var run = try await self.begin(held, limit: bulk ? Self.chunk : Self.smallJob)
             while let current = run, !Task.isCancelled { run = await self.step(current, bulk: bulk, rest: bulk ? Self.shortRest : 0) }
         } catch {
             self.tell(error, held.job.id)
@@ -116,7 +121,7 @@ public struct JobRunner: Sendable {
     private static let patience: Duration = .seconds(15)
 
     /// Nil: it has no users left, or this node does not understand it.
-    private func begin(_ held: HeldJob) async throws(StoreError) -> Run? {
+    private func begin(_ held: HeldJob, limit: Int) async throws(StoreError) -> Run? {
         let request: NotifyRequest
         do {
             let json = try JSONParser.parse(Array(held.job.body.utf8))
@@ -126,9 +131,11 @@ public struct JobRunner: Sendable {
             try await self.store.postpone(held.job.id, owner: self.owner)
             return nil
         }
+        // Before its first user; whoever begins it again finds the event there.
+        if held.position.isEmpty { try await self.store.addEvent(of: held.job.id, request, createdAt: held.job.createdAt) }
         let step = JobStore.Step(from: held.position, to: held.position)
-        guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: Self.chunk), !users.isEmpty else { return nil }
-        return Run(job: held.job, request: request, position: held.position, users: users)
+        guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
+        return Run(job: held.job, request: request, position: held.position, users: users, limit: limit)
     }
 
     /// One chunk. Nil when the job is done, or not this node's any more.
@@ -174,9 +181,9 @@ public struct JobRunner: Sendable {
                 step.failed = 1
             }
         }
-        let limit = alone > 0 ? 1 : Self.chunk
+        let limit = alone > 0 ? 1 : run.limit
         guard let users = try await self.store.advance(run.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
-        return Run(job: run.job, request: run.request, position: step.to, users: users, alone: alone)
+        return Run(job: run.job, request: run.request, position: step.to, users: users, limit: run.limit, alone: alone)
     }
 
     /// What whoever wrote this chunk before made of it.

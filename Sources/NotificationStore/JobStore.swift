@@ -10,7 +10,7 @@ public struct JobStore: Sendable {
     /// How long a statement in doubt is looked after.
     private static let doubt: Duration = .seconds(8)
 
-    private let pool: PostgresPool
+    let pool: PostgresPool
 
     public init(pool: PostgresPool) {
         self.pool = pool

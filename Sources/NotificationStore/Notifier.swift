@@ -76,7 +76,7 @@ public final class Notifier: Sendable {
     private func write(_ plan: NotifyPlan, _ claim: IdempotencyClaim?, _ completion: @escaping Completion) {
         var claim = claim
         claim?.answer = String(decoding: NotifyAnswer(plan).encode(), as: UTF8.self)
-        self.writer.submit(plan.commands, claim: claim) { result in
+        self.writer.submit(plan.commands, claim: claim, isCall: true) { result in
             completion(result.map { Notified(plan: plan, outcomes: $0) })
         }
     }

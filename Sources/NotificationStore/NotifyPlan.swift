@@ -83,6 +83,8 @@ private struct Planning: Sendable {
     private let now: Timestamp
     private let configured: Set<DeliveryChannel>
     private let usual: RecipientRouting
+    /// What texts outside of the application are made of, later.
+    private let payload: String?
     private var plan = NotifyPlan()
     /// Of users who get nothing. They come after all others, so that commands and entries match.
     private var skips: [InboxCommand] = []
@@ -94,6 +96,7 @@ private struct Planning: Sendable {
         self.now = now
         self.configured = configured
         self.usual = RecipientRouting(.unknown, of: request, now: now, configured: configured)
+        self.payload = request.templatePayload
         self.plan.commands.reserveCapacity(count)
         self.plan.entries.reserveCapacity(count)
     }
@@ -118,10 +121,10 @@ private struct Planning: Sendable {
 
     private mutating func add(_ user: UserID, _ routing: RecipientRouting, locale: String?) {
         let id = NotificationID.make(now: self.now)
-        let deliveries = Self.deliveries(routing)
+        let deliveries = self.deliveries(routing)
         if let reason = routing.skipped {
             self.plan.skipped.append(NotifyPlan.Skipped(user: user, reason: reason))
-            let skipped = SkippedNotification(id: id, request: self.request, deliveries: deliveries)
+            let skipped = SkippedNotification(id: id, request: self.request, deliveries: deliveries, body: self.template(locale).body)
             self.skips.append(InboxCommand(user: user, action: .skip(skipped)))
             return
         }
@@ -144,9 +147,12 @@ private struct Planning: Sendable {
         return template
     }
 
-    private static func deliveries(_ routing: RecipientRouting) -> [NewDelivery] {
+    private func deliveries(_ routing: RecipientRouting) -> [NewDelivery] {
         if routing.sendings.isEmpty, routing.suppressed.isEmpty { return [] }
-        return routing.sendings.map { NewDelivery(channel: $0.channel, endpoint: $0.endpoint, state: .queued, notBefore: $0.notBefore) }
+        return routing.sendings.map {
+            NewDelivery(
+                channel: $0.channel, endpoint: $0.endpoint, state: .queued, notBefore: $0.notBefore, isGathered: $0.isGathered, payload: self.payload)
+        }
             + routing.suppressed.map { NewDelivery(channel: $0.channel, state: .suppressed, reason: $0.reason) }
     }
 }

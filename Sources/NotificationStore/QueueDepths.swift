@@ -48,6 +48,18 @@ public struct QueueDepths: Sendable {
                 LEFT JOIN (SELECT state, created_at AS at FROM jobs WHERE ended_at IS NULL ORDER BY created_at LIMIT \(bound)) q USING (state)
                 GROUP BY s.state ORDER BY s.state
                 """),
+        // Index: tasks_time, of each queue and state so many rows.
+        Queue(
+            table: "tasks",
+            sql: """
+                SELECT q.name, s.word, c.count, CASE s.number WHEN 0 THEN EXTRACT(EPOCH FROM clock_timestamp() - c.first)::float8 END
+                FROM unnest(ARRAY[\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", "))]) WITH ORDINALITY AS q(name, place)
+                CROSS JOIN (VALUES (0, 'due'), (1, 'waiting'), (2, 'running'), (3, 'dead')) AS s(number, word)
+                CROSS JOIN LATERAL (
+                    SELECT count(*), min(run_at) AS first
+                    FROM (SELECT run_at FROM tasks WHERE queue = q.name AND state = s.number ORDER BY run_at LIMIT \(bound)) t) c
+                ORDER BY q.place, s.number
+                """),
         // What the totals are behind by.
         Queue(table: "totals_progress", sql: "SELECT 'totals'::text, 'due'::text, 0::bigint, EXTRACT(EPOCH FROM clock_timestamp() - until)::float8 FROM totals_progress"),
     ]

@@ -36,6 +36,14 @@ public struct Retention: Sendable {
         // Longer than any notification that was read by one.
         Rule(table: "marks", age: .retention(extraDays: 1), index: "marks_age"),
         Rule(table: "deliveries", column: "created_at", age: .retention(), index: "deliveries_age", condition: "state NOT IN ('queued', 'sending')"),
+        // Dead letters. By their queues, of which each has a range in that index.
+        Rule(
+            table: "tasks", column: "run_at", age: .retention(), index: "tasks_time",
+            condition: "state = 3 AND queue IN (\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", ")))"),
+        Rule(table: "webhook_attempts", age: .retention(), index: "webhook_attempts_age"),
+        Rule(table: "webhook_deliveries", column: "created_at", age: .retention(), index: "webhook_deliveries_age", condition: "state <> 'queued'"),
+        // Longer than whatever was made of them.
+        Rule(table: "webhook_events", age: .retention(extraDays: 1), index: "webhook_events_age"),
         Rule(table: "totals", column: "day", age: .retention(), index: "totals_pkey"),
     ]
 

@@ -1,8 +1,10 @@
 public import NotificationCore
 public import PostgresClient
 
-/// Erases a user: the inbox through the writer, so that whoever has it open is told, then all other rows.
+/// Erases a user: from the jobs that are to come, then the inbox through the writer, so that whoever has it open is told, then all other rows.
 ///
+/// Lines of the audit log stay without who asked and from where: that something was written is not the user's alone. Lines about requests of others that
+/// name the user stay as they are.
 /// What stays is the head without content (the user's id, the epoch that the user was given, and the last number), since positions of before must
 /// never mean anything again, and one line of the change log with that number. Claims of `Idempotency-Key` hold answers that name users for a day,
 /// and commits name them for ten minutes; both end by themselves. Totals name nobody.
@@ -32,6 +34,8 @@ public struct UserErasure: Sendable {
         Table(name: "marks", key: "seq"),
         // Index: changes_pkey of each partition. The last number's line stays: it knows the counts for those who resume from it.
         Table(name: "changes", key: "seq", condition: "seq < (SELECT h.mark_seq FROM heads h WHERE h.user_id = $1)"),
+        // Index: tasks_user.
+        Table(name: "tasks", key: "id"),
         // Index: deliveries_pkey.
         Table(name: "deliveries", key: "notification_id"),
         // Index: preferences_pkey, contacts_pkey.
@@ -56,11 +60,59 @@ public struct UserErasure: Sendable {
     private static let known = PostgresStatement("SELECT EXISTS (SELECT FROM heads WHERE user_id = $1)")
     private static let presence = PostgresStatement("SELECT name FROM unnest($1::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL")
 
+    /// Jobs that are not over lose the user, and count one less. Of one whose chunk under way has the user, the chunk is waited for; a lease that ended a
+    /// while ago is nobody's chunk. Index: jobs_open, job_users_pkey.
+    private static let leaveJobs = PostgresStatement(
+        """
+        WITH held AS MATERIALIZED (
+            SELECT j.id, j.state = 'running' AND j.lease_until > clock_timestamp() - interval '1 minute' AND (
+                       SELECT count(*) FROM (SELECT FROM job_users b WHERE b.job_id = j.id AND b.user_id > j.position AND b.user_id < $1 LIMIT $2) AS ahead
+                   ) < $2 AS under_way
+            FROM jobs j WHERE j.ended_at IS NULL AND j.position < $1
+              AND EXISTS (SELECT FROM job_users u WHERE u.job_id = j.id AND u.user_id = $1)
+            ORDER BY j.id FOR UPDATE OF j
+        ), gone AS (
+            DELETE FROM job_users u USING held WHERE u.job_id = held.id AND NOT held.under_way AND u.user_id = $1 RETURNING u.job_id
+        ), less AS (
+            UPDATE jobs SET total = total - 1 FROM gone WHERE id = gone.job_id
+        )
+        SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM held WHERE under_way)
+        """)
+
+    // Index: audit_subject.
+    private static let blurAudit = PostgresStatement(
+        """
+        UPDATE audit SET subject_kind = NULL, subject = NULL, address = ''
+        WHERE id IN (SELECT id FROM audit WHERE subject = $1 AND subject_kind = 'user' ORDER BY id LIMIT \(portion))
+        """)
+
+    /// How long a chunk with the user is waited for.
+    private static let patience: Duration = .seconds(10)
+
+    private func leaveJobs(_ user: UserID) async throws(StoreError) -> Int {
+        var left = 0
+        let start = ContinuousClock.now
+        while true {
+            let (gone, waiting) = try await InboxReader.run { () async throws(PostgresError) in
+                let row = try await self.pool.execute(Self.leaveJobs, [.text(user.value), .int8(Int64(JobRunner.smallJob))]).first
+                return (try row?.int8(0) ?? 0, try row?.int8(1) ?? 0)
+            }
+            left += Int(gone)
+            if waiting == 0 { return left }
+            if ContinuousClock.now - start > Self.patience {
+                throw StoreError(code: .unavailable, message: "a job that is under way has this user and does not get on; try again in a moment")
+            }
+            do { try await Task.sleep(for: .milliseconds(50)) } catch {
+                throw StoreError(code: .unavailable, message: "this node is shutting down")
+            }
+        }
+    }
+
     /// Until nothing is left. What fails in between is done again by the same call. Answers how many rows there were.
     ///
     /// A notification that is created meanwhile is erased as well, or was created after it.
     public func erase(_ user: UserID) async throws(StoreError) -> Int {
-        var erased = 0
+        var erased = try await self.leaveJobs(user)
         let isKnown = try await InboxReader.run { () async throws(PostgresError) in
             try await self.pool.execute(Self.known, [.text(user.value)]).first?.bool(0) ?? false
         }
@@ -81,6 +133,12 @@ public struct UserErasure: Sendable {
                 erased += gone
             } while table.key != nil && gone >= Self.portion
         }
+        var blurred: Int
+        repeat {
+            blurred = try await InboxReader.run { () async throws(PostgresError) in
+                try await self.pool.execute(Self.blurAudit, [.text(user.value)]).affectedRows
+            }
+        } while blurred >= Self.portion
         return erased
     }
 

@@ -58,6 +58,14 @@ public struct UserExport: Sendable {
                   AND ($2::text IS NULL OR (notification_id, channel, endpoint) > (($2::jsonb ->> 0)::uuid, $2::jsonb ->> 1, $2::jsonb ->> 2))
                 ORDER BY notification_id, channel, endpoint LIMIT \(rows)
                 """),
+        // What the user asked for. Index: audit_subject.
+        Source(
+            table: "audit",
+            sql: """
+                SELECT id::text, jsonb_build_object('kind', 'request', 'at', at, 'method', method, 'route', route, 'ids', ids, 'status', status,
+                                                    'count', count, 'address', address, 'request_id', request_id)::text
+                FROM audit WHERE subject = $1 AND subject_kind = 'user' AND ($2::text IS NULL OR id > $2::uuid) ORDER BY id LIMIT \(rows)
+                """),
     ]
 
     // Index: notifications_pkey. Also those that have no number.

@@ -1,11 +1,11 @@
 import Glibc
 
-/// A thread of the operating system that runs one closure. libpq waits in poll(2), for which the cooperative pool has no thread to give away.
-struct OSThread: ~Copyable, Sendable {
+/// A thread of the operating system that runs one closure. libpq and libcurl wait in poll(2), for which the cooperative pool has no thread to give away.
+package struct OSThread: ~Copyable, Sendable {
     private let thread: pthread_t
 
     /// nil when the system has no thread left.
-    init?(_ body: @escaping @Sendable () -> Void) {
+    package init?(_ body: @escaping @Sendable () -> Void) {
         final class Box: Sendable {
             let body: @Sendable () -> Void
             init(_ body: @escaping @Sendable () -> Void) {
@@ -29,12 +29,12 @@ struct OSThread: ~Copyable, Sendable {
     }
 
     /// Waits for its end; only for one that is about to end.
-    consuming func join() {
+    package consuming func join() {
         pthread_join(thread, nil)
     }
 
     /// Lets it end by itself.
-    consuming func detach() {
+    package consuming func detach() {
         pthread_detach(thread)
     }
 }

@@ -4,9 +4,8 @@ import NIOCore
 import NIOHTTP1
 import NotificationCore
 import NotificationStore
-import WebClient
 
-/// The demo page and the two routes that it needs: a token for whoever asks, and sending to anybody. They answer loopback only.
+/// The two routes that the demo page needs: a token for whoever asks, and sending to anybody. They answer loopback only.
 struct Demo: Sendable {
     let configuration: NodeConfiguration
     let credentials: Credentials
@@ -14,11 +13,6 @@ struct Demo: Sendable {
     let catalogue: @Sendable () -> Catalogue
 
     func add(to routes: inout GatewayRoutes) {
-        routes.add(.GET, "/demo", Route { request, loop in
-            guard let page = WebClient.file("demo.html") else { return loop.makeSucceededFuture(Problem.notFound.response(instance: request.requestID)) }
-            return loop.makeSucceededFuture(
-                GatewayResponse(status: .ok, headers: ["content-type": page.mediaType], body: ByteBuffer(bytes: page.bytes)))
-        })
         routes.add(.POST, "/demo/token", Route { request, loop in loop.makeSucceededFuture(self.token(request)) })
         routes.add(.POST, "/demo/notify", Route { request, loop in self.notify(request, loop) })
     }

@@ -24,6 +24,7 @@ final class NodeMetrics: Sendable {
         var notifier: Notifier?
         var audience: DirectAudience?
         var jobs: JobWorker?
+        var tasks: TaskQueues?
     }
 
     let publish = Histogram()
@@ -54,6 +55,7 @@ final class NodeMetrics: Sendable {
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
+    func watch(tasks: TaskQueues) { self.state.withLock { $0.tasks = tasks } }
     func watch(repair: CopyRepair) { self.state.withLock { $0.repair = repair } }
     func watch(writer: InboxWriter, publisher: Publisher) {
         self.state.withLock {
@@ -123,8 +125,24 @@ final class NodeMetrics: Sendable {
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
         if let queue = state.jobs?.queue {
-            text.gauge("carillon_queue_depth", "What waits, or is under way.", "queue=\"jobs\"", "\(queue.jobs)")
-            text.gauge("carillon_queue_oldest_seconds", "Age of the oldest of it.", "queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")
+            let depths = state.tasks?.depths ?? []
+            text.gauges(
+                "carillon_queue_depth", "What waits, or is under way.",
+                [("queue=\"jobs\"", "\(queue.jobs)")] + depths.map { ("queue=\"\($0.queue.rawValue)\"", "\($0.ready + $0.waiting + $0.running)") })
+            text.gauges(
+                "carillon_queue_oldest_seconds", "Age of the oldest of it; of tasks: of those whose time has come.",
+                [("queue=\"jobs\"", "\(Double(queue.oldestMilliseconds) / 1000)")] + depths.map { ("queue=\"\($0.queue.rawValue)\"", "\(max(0, $0.oldest ?? 0))") })
+            text.gauges("carillon_dead_letters", "Tasks that no attempt carried out.", depths.map { ("queue=\"\($0.queue.rawValue)\"", "\($0.dead)") })
+        }
+        if let workers = state.tasks?.workers, !workers.isEmpty {
+            let counters = workers.map { (queue: $0.queue.rawValue, counters: $0.counters) }
+            text.counters(
+                "carillon_deliveries_total", "What became of deliveries; queued: tried again later.",
+                counters.flatMap { entry in
+                    entry.counters.states.sorted { $0.key < $1.key }.map { ("channel=\"\(entry.queue)\",state=\"\($0.key)\"", "\($0.value)") }
+                })
+            text.counters("carillon_delivery_attempts_total", "Attempts begun.", counters.map { ("channel=\"\($0.queue)\"", "\($0.counters.attempts)") })
+            text.gauges("carillon_deliveries_under_way", "Deliveries under way here.", counters.map { ("channel=\"\($0.queue)\"", "\($0.counters.underWay)") })
         }
         text.counter("carillon_unread_drift_total", "Copies with the same position and another count; must stay 0.", self.copies.drift)
         if let catalogue = state.catalogue?.counters {
@@ -162,8 +180,12 @@ private struct MetricsText {
     }
     mutating func counter(_ name: String, _ help: String, _ value: Int) { self.one(name, help, "counter", value) }
 
-    mutating func gauge(_ name: String, _ help: String, _ labels: String, _ value: String) {
-        self.text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n\(name){\(labels)} \(value)\n"
+    mutating func gauges(_ name: String, _ help: String, _ values: [(labels: String, value: String)]) { self.many(name, help, "gauge", values) }
+    mutating func counters(_ name: String, _ help: String, _ values: [(labels: String, value: String)]) { self.many(name, help, "counter", values) }
+
+    private mutating func many(_ name: String, _ help: String, _ type: String, _ values: [(labels: String, value: String)]) {
+        self.text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+        for (labels, value) in values { self.text += "\(name){\(labels)} \(value)\n" }
     }
 
     private mutating func one(_ name: String, _ help: String, _ type: String, _ value: Int) {

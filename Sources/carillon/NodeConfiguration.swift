@@ -38,7 +38,13 @@ struct NodeConfiguration: Sendable {
     var logLevel: Logger.Level
     var threads: Int
     var lanes: Int
+    var jobRest: Double
     var rateLimits: RateLimiter.Settings
+    var channels: Channels
+    var deliveryAttempts: Int
+    var deliveryBackoffSeconds: Int
+    var deliveryConcurrency: Int
+    var deliveryLeaseSeconds: Int
 
     init(settings: Settings, roles: String? = nil, port: Int? = nil, host: String? = nil, nodeName: String? = nil) throws {
         self.roles = try Settings.roles(roles ?? settings.text("CARILLON_ROLES") ?? "all")
@@ -65,9 +71,15 @@ struct NodeConfiguration: Sendable {
         self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
         self.threads = try settings.number("CARILLON_THREADS", default: min(64, System.coreCount), in: 1...64)
         self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
+        self.jobRest = Double(try settings.number("CARILLON_JOB_REST", default: 100, in: 0...10_000)) / 100
         self.rateLimits = RateLimiter.Settings(
             key: try settings.limit("CARILLON_RATE_LIMIT_KEY", default: 60_000, in: 1...1_000_000_000),
             user: try settings.limit("CARILLON_RATE_LIMIT_USER", default: 6000, in: 1...1_000_000_000))
+        self.channels = try Channels(settings: settings)
+        self.deliveryAttempts = try settings.number("CARILLON_DELIVERY_ATTEMPTS", default: 12, in: 1...100)
+        self.deliveryBackoffSeconds = try settings.number("CARILLON_DELIVERY_BACKOFF_SECONDS", default: 10, in: 0...3600)
+        self.deliveryConcurrency = try settings.number("CARILLON_DELIVERY_CONCURRENCY", default: 64, in: 1...10_000)
+        self.deliveryLeaseSeconds = try settings.number("CARILLON_DELIVERY_LEASE_SECONDS", default: 15, in: 3...3600)
     }
 
     static func database(_ settings: Settings) throws -> PostgresConfiguration {

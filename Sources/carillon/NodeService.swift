@@ -50,6 +50,20 @@ struct NodeService: Service {
         let audit = AuditLog(pool: pool, logger: self.logger)
         let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
 
+        let catalogue = { @Sendable in configuration.catalogue.current }
+        var tasks: TaskQueues?
+        if configuration.roles.contains(.worker) {
+            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
+            metrics.watch(tasks: queues)
+            tasks = queues
+        }
+
+        let publishing = TaskPokes(redis: redis, names: names, logger: self.logger)
+        let onTasks = { @Sendable [tasks] (queues: Set<TaskQueue>) in
+            tasks?.poke(queues)
+            publishing.publish(queues)
+        }
+
         var writer: InboxWriter?
         var recipients: RecipientReader?
         if configuration.roles.contains(.api) || configuration.roles.contains(.worker) {
@@ -57,7 +71,7 @@ struct NodeService: Service {
             var settings = InboxWriter.Settings()
             settings.lanes = configuration.lanes
             let made = InboxWriter(
-                configuration: configuration.database, settings: settings, identity: identity, observer: publisher, logger: self.logger)
+                configuration: configuration.database, settings: settings, identity: identity, observer: publisher, logger: self.logger, onTasks: onTasks)
             made.start()
             writer = made
             metrics.watch(writer: made, publisher: publisher)
@@ -68,23 +82,24 @@ struct NodeService: Service {
         }
 
         let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
-        let catalogue = { @Sendable in configuration.catalogue.current }
         metrics.watch(catalogue: configuration.catalogue)
         var runner: JobRunner?
         var notifier: Notifier?
         if let writer, let recipients {
-            let planner = NotifyPlanner(recipients: recipients)
+            let planner = NotifyPlanner(recipients: recipients, configured: configuration.channels.configured)
             let made = Notifier(planner: planner, writer: writer)
             notifier = made
             metrics.watch(notifier: made)
             runner = JobRunner(
-                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue, logger: self.logger)
+                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
+                rest: configuration.jobRest, logger: self.logger)
         }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
         routes.add(.GET, "/health/live", HealthRoute(health: health, ready: false))
         routes.add(.GET, "/health/ready", HealthRoute(health: health, ready: true))
         routes.add(.GET, "/openapi.json", try OpenAPIRoute())
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
+        try routes.addPages(demo: configuration.demo)
 
         if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
             let audience = DirectAudience(reader: recipients)
@@ -101,7 +116,17 @@ struct NodeService: Service {
             Administration(
                 keys: APIKeyStore(pool: pool), connections: Connections(redis: redis, names: names), totals: TotalsStore(pool: pool),
                 queues: QueueDepths(pool: pool), deliveries: DeliverySearch(pool: pool), erasure: UserErasure(pool: pool, writer: writer), export: UserExport(pool: pool),
-                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials
+                    idempotency: IdempotencyStore(pool: pool), jobs: runner.store, tasks: TaskStore(pool: pool), credentials: credentials, onTasks: onTasks
+            ).addRoutes(to: router)
+            let channels = configuration.channels
+            Webhooks(
+                store: WebhookStore(pool: pool, box: channels.settings.secrets),
+                tester: DirectWebhookTester(deliveries: WebhookDeliveries(pool: pool, box: channels.settings.secrets), caller: channels.webhooks),
+                addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
+            ).addRoutes(to: router)
+            PublicRoutes(
+                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool), deliveries: DeliveryCallbacks(pool: pool),
+                publicURL: channels.settings.publicURL?.text, twilioToken: channels.settings.twilioToken
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
@@ -138,11 +163,22 @@ struct NodeService: Service {
             (edge, subscriber, subscriptions) = (made, connection, table)
         }
 
+        var pokes: (RedisSubscriber, TaskPokeListener)?
+        if let tasks {
+            let listener = TaskPokeListener { tasks.poke($0) }
+            var subscribing = RedisSubscriberConfiguration()
+            subscribing.probeChannelPrefix = names.probes
+            let connection = RedisSubscriber(
+                deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger, handler: listener)
+            listener.start(connection, names: names, logger: self.logger)
+            pokes = (connection, listener)
+        }
+
         let server = GatewayServer(
             configuration: GatewayConfiguration(
                 host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
                 maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
-        let (theEdge, theWriter) = (edge, writer)
+        let (theEdge, theWriter, theTasks) = (edge, writer, tasks)
         var failure: (any Error)?
         do {
             try await withThrowingTaskGroup(of: Void.self) { tasks in
@@ -166,6 +202,7 @@ struct NodeService: Service {
                     let counts = CountAudit(pool: pool, copies: copies, redis: redis, logger: self.logger)
                     tasks.addTask { await counts.run() }
                 }
+                if let theTasks { tasks.addTask { await theTasks.run() } }
                 let address = try await server.start()
                 self.logger.info(
                     "node started",
@@ -190,6 +227,7 @@ struct NodeService: Service {
         edge?.stop()
         subscriptions?.stop()
         try? await subscriber?.shutdown().get()
+        try? await pokes?.0.shutdown().get()
         await writer?.close()
         await recipients?.close()
         await audit.close()

@@ -35,7 +35,7 @@ struct Settings: Sendable {
             do { root = try Yams.compose(yaml: text) } catch { throw SettingError("--config", "\(path): \(error)") }
             guard let mapping = root?.mapping else { throw SettingError("--config", "\(path) must hold names and values") }
             for (key, value) in mapping {
-                guard let name = key.string, Self.names.contains(name) || Self.names.contains(String(name.dropLast("_FILE".count))) else {
+                guard let name = key.string, Self.isName(name) || (name.hasSuffix("_FILE") && Self.isName(String(name.dropLast("_FILE".count)))) else {
                     throw SettingError(key.string ?? "--config", "is not a setting (\(path), line \(key.mark?.line ?? 0))")
                 }
                 file[name] = value.string ?? value.sequence?.compactMap(\.string).joined(separator: ",") ?? ""
@@ -51,8 +51,12 @@ struct Settings: Sendable {
         "CARILLON_JWT_AUDIENCE", "CARILLON_JWT_LEEWAY", "CARILLON_CATALOGUE", "CARILLON_CORS_ORIGINS", "CARILLON_COOKIE_NAME",
         "CARILLON_CONNECTION_LIMIT", "CARILLON_CONNECTION_LIMIT_MODE", "CARILLON_MAX_CONNECTIONS", "CARILLON_DRAIN_SECONDS",
         "CARILLON_PING_SECONDS", "CARILLON_STALLED_SECONDS", "CARILLON_RETENTION_DAYS", "CARILLON_DEMO", "CARILLON_METRICS_TOKEN",
-        "CARILLON_LOG_LEVEL", "CARILLON_THREADS", "CARILLON_LANES", "CARILLON_RATE_LIMIT_KEY", "CARILLON_RATE_LIMIT_USER",
+        "CARILLON_LOG_LEVEL", "CARILLON_THREADS", "CARILLON_LANES", "CARILLON_JOB_REST", "CARILLON_RATE_LIMIT_KEY", "CARILLON_RATE_LIMIT_USER",
+        "CARILLON_DELIVERY_ATTEMPTS", "CARILLON_DELIVERY_BACKOFF_SECONDS", "CARILLON_DELIVERY_CONCURRENCY",
+        "CARILLON_DELIVERY_LEASE_SECONDS",
     ]
+
+    private static func isName(_ name: String) -> Bool { self.names.contains(name) || SenderSettings.names.contains(name) }
 
     /// Nil when it is absent or empty.
     func text(_ name: String) throws -> String? {

@@ -47,6 +47,7 @@ def routes(user="somebody"):
         ("GET", "/apikeys", None), ("POST", "/apikeys", {"name": "x", "scopes": ["notify"]}), ("DELETE", f"/apikeys/{uuid.uuid4()}", None),
         ("GET", "/connections", None), ("GET", f"/connections?user_id={user}", None), ("POST", f"/users/{user}/disconnect", None),
         ("GET", "/stats", None), ("GET", "/queues", None), ("GET", "/deliveries", None), ("POST", f"/users/{user}/export", None), ("DELETE", f"/users/{user}", None),
+        ("GET", "/dead-letters", None), ("POST", f"/dead-letters/{uuid.uuid4()}/retry", None), ("DELETE", f"/dead-letters/{uuid.uuid4()}", None),
     ]  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def test_an_administrator_is_a_key_with_the_scope_or_a_user_with_the_role(cluste
     }[header]  # fmt: skip
     admin = Admin(cluster, headers)
     for method, path, body in routes(user.name):
-        expected = 201 if body else 204 if path.startswith("/users") and method == "DELETE" else 404 if method == "DELETE" else 200
+        unknown = method == "DELETE" or path.endswith("/retry")
+        expected = 201 if body else 204 if path.startswith("/users") and method == "DELETE" else 404 if unknown else 200
         answer = admin.request(method, path, json=body)
         assert answer.status_code == expected, f"{method} {path}: {answer.status_code} {answer.text}"
 
@@ -204,6 +206,9 @@ def test_bad_ids_queries_and_bodies_are_told_so(admin):
     problem(admin.request("POST", "/apikeys", content=b"{"), 400, "invalid_body")
     problem(admin.request("DELETE", "/apikeys/7"), 400, "invalid_id")
     problem(admin.request("DELETE", f"/apikeys/{uuid.uuid4()}"), 404, "not_found")
+    for method, path in (("DELETE", "/dead-letters/{}"), ("POST", "/dead-letters/{}/retry")):
+        problem(admin.request(method, path.format(7)), 400, "invalid_id")
+        problem(admin.request(method, path.format(uuid.uuid4())), 404, "not_found")
     long = "u" * 129
     for method, path in (
         ("GET", "/apikeys?limit=0"), ("GET", "/apikeys?limit=201"), ("GET", "/apikeys?after=x"), ("GET", "/apikeys?status=x"),
@@ -213,6 +218,7 @@ def test_bad_ids_queries_and_bodies_are_told_so(admin):
         ("GET", "/stats?group_by=user"), ("GET", "/stats?type="), ("POST", f"/users/{long}/disconnect"), ("POST", f"/users/{long}/export"),
         ("DELETE", f"/users/{long}"), ("GET", "/deliveries?state=lost"), ("GET", "/deliveries?channel=pigeon"), ("GET", "/deliveries?after=x"),
         ("GET", "/deliveries?since=2026-01-01T00:00:00Z&until=2026-06-01T00:00:00Z"), ("GET", "/deliveries?since=monday"),
+        ("GET", "/dead-letters?queue=pigeon"), ("GET", "/dead-letters?limit=0"), ("GET", "/dead-letters?after=x"),
     ):  # fmt: skip
         problem(admin.request(method, path), 422, "invalid_body")
 
@@ -263,7 +269,7 @@ def test_queues_say_how_much_waits(cluster, admin, user):
     cluster.notify(user, deliver_at=later)
     assert scheduled() == before + 1
     names = {(row["queue"], row["state"]) for row in admin.get("/queues")["data"]}
-    assert {("scheduled", "due"), ("expiry", "due"), ("totals", "due")} <= names
+    assert {("scheduled", "due"), ("expiry", "due"), ("totals", "due"), ("email", "due"), ("sms", "waiting"), ("telegram", "dead")} <= names
 
 
 def test_deliveries_are_listed(admin, user):

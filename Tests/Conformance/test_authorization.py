@@ -79,10 +79,15 @@ def of_application(method, path, scope, ok=200, **options):
     return Route(method, path, "application", ok, scope=scope, **options)
 
 
-def of_administrator(method, path, ok=200, **options):
+def of_administrator(method, path, ok=200, scope="admin", **options):
     """By the scope of a key, or by the role of a user whose token is for all customers."""
     kind = "administration reads" if method == "GET" else "administration writes"
-    return Route(method, path, kind, ok, scope="admin", **options)
+    return Route(method, path, kind, ok, scope=scope, **options)
+
+
+def of_webhooks(method, path, ok=200, **options):
+    """The same by another scope, and for administrators of some customers, too."""
+    return of_administrator(method, path, ok, scope="webhooks", narrows=True, **options)
 
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -130,15 +135,32 @@ ROUTES = [
     of_administrator("GET", "/v1/admin/audit"),
     of_administrator("GET", "/v1/admin/connections"),
     of_administrator("GET", "/v1/admin/queues"),
+    of_administrator("GET", "/v1/admin/dead-letters"),
+    of_administrator("POST", "/v1/admin/dead-letters/{id}/retry", 404),
+    of_administrator("DELETE", "/v1/admin/dead-letters/{id}", 404),
     *[of_administrator("GET", f"/v1/admin/{name}", narrows=True, query=query)
       for name in ("stats", "deliveries") for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
     of_administrator("POST", "/v1/admin/users/{id}/disconnect"),
     of_administrator("POST", "/v1/admin/users/{id}/export"),
     of_administrator("DELETE", "/v1/admin/users/{id}", 204),
+    *[of_webhooks("GET", "/v1/webhooks", query=query) for query in ({}, {"customer_id": MINE}, {"customer_id": NOT_MINE})],
+    *[of_webhooks("POST", "/v1/webhooks", 201, body={"url": "https://1.1.1.1/", "events": ["conf"], "customer_id": customer}) for customer in (MINE, NOT_MINE)],
+    of_webhooks("GET", "/v1/webhooks/{id}", 404),
+    of_webhooks("PATCH", "/v1/webhooks/{id}", 404, body={}),
+    of_webhooks("DELETE", "/v1/webhooks/{id}", 404),
+    *[of_webhooks("POST", f"/v1/webhooks/{{id}}/{verb}", 404) for verb in ("test", "rotate", "enable", "replay")],
+    of_webhooks("GET", "/v1/webhooks/{id}/attempts", 404),
+    of_application("POST", "/v1/events", "notify", 202, body={"type": "SYSTEM"}),
+    Route("GET", "/v1/unsubscribe/{token}", "open", 404),
+    Route("POST", "/v1/unsubscribe/{token}", "open", 404),
+    # Signed by Twilio, or nothing.
+    Route("POST", "/v1/callbacks/twilio", "signed", 204),
     Route("GET", "/health/live", "open", 200),
     Route("GET", "/health/ready", "open", 200),
     Route("GET", "/metrics", "open", 200),
     Route("GET", "/openapi.json", "open", 200),
+    Route("GET", "/client/{file}", "open", 200),
+    Route("GET", "/console", "open", 200),
     Route("GET", "/demo", "open", 200),
     # A node that has no secret cannot make tokens; that is not about who asks.
     Route("POST", "/demo/token", "open", 422, query={"user": ""}),
@@ -217,6 +239,7 @@ ANSWERS["session"] = {
     **dict.fromkeys(ANSWERS["user reads"], own), **NOT_BY_COOKIE, "cookie, no origin": FORBIDDEN, "cookie, foreign origin": FORBIDDEN,
 }  # fmt: skip
 ANSWERS["open"] = dict.fromkeys(ANSWERS["user reads"], own)
+ANSWERS["signed"] = dict.fromkeys(ANSWERS["user reads"], FORBIDDEN)
 # The demo's own page is known by its origin, which stands beside these cookies.
 ANSWERS["page"] = {**dict.fromkeys(ANSWERS["user reads"], FORBIDDEN), "cookie": own, "bad cookie": own, "admin cookie": own}
 

@@ -15,7 +15,13 @@ struct RecipientRoutingTests {
         safe.required = [.email]
         var none = Catalogue.Event()
         none.channels = []
-        return try! Catalogue([Catalogue.Kind(name: "chat", events: ["plain": Catalogue.Event(), "mail": mail, "safe": safe, "none": none])])
+        let delayed = Catalogue.Event(channels: [.email], email: Catalogue.EmailPolicy(delaySeconds: 600, unlessRead: true))
+        let gathered = Catalogue.Event(channels: [.email], digest: .daily)
+        return try! Catalogue([
+            Catalogue.Kind(
+                name: "chat",
+                events: ["plain": Catalogue.Event(), "mail": mail, "safe": safe, "none": none, "delayed": delayed, "gathered": gathered])
+        ])
     }()
 
     private func request(_ event: String, _ members: String = "") throws -> NotifyRequest {
@@ -109,5 +115,32 @@ struct RecipientRoutingTests {
         #expect(try self.route(self.request("plain"), all, customer: #"{"quiet_hours":{"start":"01:00","end":"02:00"}}"#).sendings[0].notBefore == nil)
         #expect(try self.route(self.request("plain", #","deliver_at":"2026-01-16T12:00:00Z""#), all).sendings[0].notBefore?.description == "2026-01-16T12:00:00Z")
         #expect(try self.route(self.request("plain", #","deliver_at":"2026-01-17T03:00:00Z""#), all).sendings[0].notBefore?.description == "2026-01-17T07:00:00Z")
+    }
+
+    @Test("an event's delay holds its e-mails back, from when it is due; quiet hours are those of that time")
+    func delay() throws {
+        #expect(try self.route(self.request("delayed")).sendings.map { $0.notBefore?.description } == ["2026-01-15T23:10:00Z"])
+        let scheduled = try self.route(self.request("delayed", #","deliver_at":"2026-01-16T12:00:00Z""#))
+        #expect(scheduled.sendings.map { $0.notBefore?.description } == ["2026-01-16T12:10:00Z"])
+        let quiet = try self.route(self.request("delayed"), #"{"quiet_hours":{"start":"23:05","end":"07:00"}}"#)
+        #expect(quiet.sendings.map { $0.notBefore?.description } == ["2026-01-16T07:00:00Z"])
+        let urgent = try self.route(self.request("delayed", #","priority":"URGENT""#), #"{"quiet_hours":{"start":"23:05","end":"07:00"}}"#)
+        #expect(urgent.sendings.map { $0.notBefore?.description } == ["2026-01-15T23:10:00Z"])
+    }
+
+    @Test("e-mails are gathered as the user wishes, else as the catalogue says; what is urgent or required is not, nor are other channels")
+    func digests() throws {
+        func times(_ event: String, _ own: String?, customer: String? = nil, _ more: String = "") throws -> [String] {
+            try self.route(self.request(event, more), own, customer: customer).sendings.map { "\($0.channel.rawValue) \($0.isGathered) \($0.notBefore?.description ?? "-")" }
+        }
+        let hourly = #"{"digest":{"email":"hourly"},"channels":true}"#
+        #expect(try times("plain", hourly) == ["email true 2026-01-16T00:00:00Z", "sms false -", "telegram false -"])
+        #expect(try times("gathered", nil) == ["email true 2026-01-16T08:00:00Z"])
+        #expect(try times("gathered", #"{"digest":{"email":"immediate"}}"#) == ["email false -"])
+        #expect(try times("gathered", #"{"digest":{"email":"immediate"}}"#, customer: #"{"digest":{"email":"hourly"}}"#) == ["email true 2026-01-16T00:00:00Z"])
+        #expect(try times("gathered", nil, #","priority":"URGENT""#) == ["email false -"])
+        #expect(try times("safe", #"{"digest":{"email":"daily"}}"#) == ["email false -"])
+        #expect(try times("gathered", #"{"quiet_hours":{"start":"22:00","end":"09:30"}}"#) == ["email true 2026-01-16T09:30:00Z"])
+        #expect(try times("gathered", #"{"quiet_hours":{"start":"01:00","end":"02:00","timezone":"Asia/Tokyo"}}"#) == ["email true 2026-01-16T23:00:00Z"])
     }
 }

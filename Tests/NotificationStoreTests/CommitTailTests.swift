@@ -12,7 +12,8 @@ private func create(_ user: String) -> String {
         ARRAY['"title":"t"'], ARRAY[1], ARRAY[now()], ARRAY[NULL]::timestamptz[], ARRAY[NULL]::timestamptz[], ARRAY[true], ARRAY[NULL]::boolean[],
         ARRAY[NULL]::boolean[], ARRAY[NULL]::boolean[], ARRAY[NULL]::jsonb[], ARRAY[0],
         '{}'::uuid[], '{}'::text[], '{}'::text[], '{}'::bytea[], '{}'::text[],
-        '{}'::integer[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::timestamptz[])
+        '{}'::integer[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::text[], '{}'::timestamptz[], '{}'::text[], '{}'::uuid[], '{}'::integer[],
+        '{}'::integer[])
     """
 }
 

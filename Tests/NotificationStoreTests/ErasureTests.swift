@@ -164,6 +164,65 @@ extension Store {
             }
         }
 
+        @Test("jobs that are to come lose the user, and one whose chunk has the user is waited for")
+        func jobs() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = JobStore(pool: node.pool)
+                let users = (100..<500).map { user("user \($0)") }
+                let waiting = Job(body: "{\"title\":\"Hello\"}", isTold: false, createdAt: .now())
+                _ = try await store.add(waiting, users: users, owner: nil)
+                #expect(try await erasure(node).erase(users[10]) == 1)
+                #expect(try await erasure(node).erase(users[10]) == 0)
+                #expect(try await store.status(waiting.id)?.total == 399)
+                #expect(try await node.number("SELECT count(*) FROM job_users WHERE user_id = 'user 110'") == 0)
+
+                // Somebody holds it: the users that come next may be on their way.
+                let owner = NotificationID.make()
+                _ = try await node.rows("DELETE FROM jobs")
+                let held = Job(body: "{\"title\":\"Hello\"}", isTold: false, createdAt: .now())
+                _ = try await store.add(held, users: users, owner: owner)
+                #expect(try await erasure(node).erase(users[200]) == 1)
+                #expect(try await store.status(held.id)?.total == 399)
+                // Each look at the job leaves its mark there.
+                let locked = "SELECT xmax::text::bigint FROM jobs"
+                let before = try await node.number(locked)
+                async let erased = erasure(node).erase(users[20])
+                while try await node.number(locked) == before {}
+                // What the holder of the chunk does.
+                try await node.create(users[20])
+                _ = try await store.advance(held.id, owner: owner, JobStore.Step(from: "", to: "user 125"), limit: 25)
+                #expect(try await erased > 0)
+                #expect(try await node.number("SELECT count(*) FROM notifications WHERE user_id = 'user 120'") == 0)
+                #expect(try await store.status(held.id)?.total == 399)
+                // Whoever held it is long gone.
+                _ = try await node.rows("UPDATE jobs SET lease_until = now() - interval '2 minutes'")
+                #expect(try await erasure(node).erase(users[30]) == 1)
+            }
+        }
+
+        @Test("the audit log keeps what the user did, and forgets who it was and from where")
+        func audit() async throws {
+            try await Database.migrated().withNode { node async throws in
+                func entry(_ subject: RequestSubject, _ ids: [AuditEntry.Parameter]) -> AuditEntry {
+                    var entry = AuditEntry(
+                        at: .now(), subject: subject, method: "PUT", route: "/v1/x/{id}", ids: ids, status: 200, address: "192.0.2.7", requestID: "r")
+                    entry.id = NotificationID.make()
+                    return entry
+                }
+                let store = AuditStore(pool: node.pool)
+                let key = NotificationID.make()
+                try await store.write([
+                    entry(.user(u), []), entry(.user(u), []), entry(.user(v), []), entry(.key(key, name: "k"), [.init(name: "user_id", value: "u")]),
+                ])
+                _ = try await erasure(node).erase(u)
+                let rows = try await store.page(AuditQuery()).map(\.entry)
+                #expect(rows.count == 4)
+                #expect(rows.filter { $0.subject == nil && $0.address.isEmpty && $0.status == 200 }.count == 2)
+                #expect(rows.filter { $0.subject == .user(v) && $0.address == "192.0.2.7" }.count == 1)
+                #expect(rows.filter { $0.ids.first?.value == "u" && $0.address == "192.0.2.7" }.count == 1)
+            }
+        }
+
         @Test("the commit tail tells of an erasure that nobody published")
         func tail() async throws {
             try await Database.migrated().withNode { node async throws in

@@ -3,7 +3,7 @@
 
 # The programs only: the services which Debian would start for them are neither wanted nor used.
 PACKAGES_TO_RUN=(postgresql redis-server haproxy curl ca-certificates)
-PACKAGES_TO_BUILD=(libpq-dev libhiredis-dev zlib1g-dev)
+PACKAGES_TO_BUILD=(libpq-dev libhiredis-dev libcurl4-openssl-dev zlib1g-dev)
 PACKAGES_TO_TEST=(python3 python3-venv shellcheck)
 
 # has_package NAME: by what it is needed for, so that a machine that got it another way is left alone.
@@ -14,6 +14,7 @@ has_package() {
         python3-venv) type -P python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         libpq-dev) [[ -f /usr/include/postgresql/libpq-fe.h ]] ;;
         libhiredis-dev) [[ -f /usr/include/hiredis/hiredis.h ]] ;;
+        libcurl4-openssl-dev) [[ -f /usr/include/curl/curl.h || -f /usr/include/$(uname -m)-linux-gnu/curl/curl.h ]] ;;
         zlib1g-dev) [[ -f /usr/include/zlib.h ]] ;;
         ca-certificates) [[ -s /etc/ssl/certs/ca-certificates.crt ]] ;;
         *) [[ $(dpkg-query -W -f='${Status}' "$1" 2>/dev/null) == "install ok installed" ]] ;;

@@ -58,7 +58,7 @@ node_environment() {
         "CARILLON_WEBHOOK_ALLOWED_CIDRS=127.0.0.0/8,::1/128"
         CARILLON_LOG_LEVEL=info
         CARILLON_RATE_LIMIT_KEY=off
-        "CARILLON_MAIL_DIRECTORY=$STATE/mail"
+        "CARILLON_SMTP_URL=file://$STATE/mail"
     )
     database_url
     ENVIRONMENT+=("CARILLON_DATABASE_URL=$REPLY")

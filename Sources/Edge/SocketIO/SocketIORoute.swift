@@ -92,7 +92,7 @@ struct SocketIOWebSocketRoute: StreamRoute {
     private func begin(_ socket: EngineSocket, _ opening: WebSocketOpening, _ request: GatewayRequest) {
         let channel = socket.channel
         do {
-            try EdgeLoop.prepare(channel, self.sessions.edge.configuration, reading: 1024)
+            try EdgeLoop.prepare(channel, self.sessions.edge.configuration)
             try channel.pipeline.syncOperations.addHandler(socket)
         } catch {
             socket.lost()

@@ -9,7 +9,7 @@ import Synchronization
 /// requests that carry it, and lives on one event loop, wherever those come in.
 ///
 /// Unchecked: all mutable state is touched on the loop only, and every entry point asserts it or goes there.
-final class SocketIOSession: @unchecked Sendable {
+final class SocketIOSession: Timed, @unchecked Sendable {
     /// Times that a client may be refused before the session ends.
     private static let attempts = 5
 
@@ -27,6 +27,7 @@ final class SocketIOSession: @unchecked Sendable {
     private var candidate: EngineSocket?
     /// Bytes that the socket has not taken yet.
     private var inFlight = 0
+    var timer: TimerPlace?
 
     init(id: String, loop: EdgeLoop, sessions: SocketIOSessions, request: GatewayRequest, isWebSocket: Bool) {
         self.id = id
@@ -113,6 +114,7 @@ final class SocketIOSession: @unchecked Sendable {
 
     private func ended(_ end: EngineMachine.End) {
         self.sessions.remove(self)
+        self.loop.unwatch(self)
         self.poll?.succeed(SocketIORoute.unknown.response(instance: self.id))
         self.poll = nil
         if let connection = self.connection {

@@ -72,7 +72,9 @@ $$;
 -- among them; in_app says whether the expiry is), 10 nothing but its deliveries, 11 erase a portion of the inbox, 12 create,
 -- unless something is known of the user: then the item is left out with its claim, and it is the request's only one.
 --
--- Deliveries name the item that they belong to (from 1) and are written with it.
+-- Deliveries name the item that they belong to (from 1) and are written with it; those that are queued with a task, whose payload is a place in the bodies.
+--
+-- Items of one notify call have the call's number (from 1; else 0): it is one event for webhooks.
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
@@ -80,7 +82,8 @@ CREATE FUNCTION apply_changes(
     p_read boolean[], p_seen boolean[], p_archived boolean[], p_scopes jsonb[],
     p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[],
     p_delivery_items integer[], p_delivery_channels text[], p_delivery_endpoints text[], p_delivery_states text[], p_delivery_reasons text[],
-    p_delivery_not_before timestamptz[]
+    p_delivery_not_before timestamptz[], p_delivery_queues text[], p_delivery_tasks uuid[], p_delivery_payloads integer[],
+    p_calls integer[]
 ) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -523,6 +526,31 @@ BEGIN
         WHERE v_done[p_claims[d.item]] IS NOT TRUE AND v_out[d.item] IS NOT TRUE
         ON CONFLICT DO NOTHING;
         v_written := true;
+        IF 'queued' = ANY (p_delivery_states) THEN
+            INSERT INTO tasks (id, queue, key, priority, state, run_at, user_id, notification_id, endpoint, payload, created_at)
+            SELECT d.task, d.queue, CASE d.queue WHEN 'digest' THEN p_users[d.item] ELSE COALESCE(p_customers[d.item], '') END, p_priorities[d.item], CASE WHEN d.not_before > v_now THEN 1 ELSE 0 END,
+                   GREATEST(d.not_before, v_now), p_users[d.item], p_ids[d.item], d.endpoint, p_bodies[d.payload], v_now
+            FROM unnest(p_delivery_items, p_delivery_endpoints, p_delivery_states, p_delivery_not_before, p_delivery_queues, p_delivery_tasks,
+                        p_delivery_payloads) AS d(item, endpoint, state, not_before, queue, task, payload)
+            WHERE d.state = 'queued' AND v_done[p_claims[d.item]] IS NOT TRUE AND v_out[d.item] IS NOT TRUE;
+        END IF;
+    END IF;
+
+    -- Where nobody has a webhook, that costs no more than the question.
+    IF p_calls <> '{}' AND EXISTS (SELECT FROM webhooks) THEN
+        FOR g IN
+            SELECT min(k) AS item, min(k) FILTER (WHERE p_body[k] IS NOT NULL) AS worded, array_agg(p_users[k] ORDER BY k) AS users
+            FROM generate_subscripts(p_calls, 1) AS k
+            WHERE p_calls[k] > 0 AND v_done[p_claims[k]] IS NOT TRUE AND v_out[k] IS NOT TRUE GROUP BY p_calls[k]
+        LOOP
+            CONTINUE WHEN g.worded IS NULL;
+            IF add_webhook_event(
+                p_ids[g.item], p_types[g.worded], p_events[g.worded], p_customers[g.worded], v_now, p_deliver[g.worded], COALESCE(p_priorities[g.worded], 1::smallint),
+                '{' || p_bodies[p_body[g.worded]] || ',"user_ids":' || to_json(g.users)::text || '}') > 0
+            THEN
+                v_written := true;
+            END IF;
+        END LOOP;
     END IF;
 
     -- Also without a user: a batch in doubt is known by it.

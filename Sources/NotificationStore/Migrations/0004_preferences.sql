@@ -27,13 +27,15 @@ CREATE TABLE deliveries (
     channel         text NOT NULL,
     endpoint        text COLLATE "C" NOT NULL DEFAULT '',  -- '' where there is none: it was suppressed before one was looked for
     state           text NOT NULL CHECK (state IN ('queued', 'sending', 'sent', 'delivered', 'failed', 'suppressed', 'dead')),
-    reason          text,
+    reason          text,                             -- of what was suppressed a word; else what the last attempt failed with
     type            text NOT NULL,
     event           text,
     customer_id     text,
-    not_before      timestamptz,                      -- the end of quiet hours, or when it is due
+    attempts        smallint NOT NULL DEFAULT 0,
+    reference       text,                             -- what the provider calls it
+    not_before      timestamptz,                      -- the end of quiet hours, when it is due, or when it is tried again
     created_at      timestamptz NOT NULL,
     at              timestamptz NOT NULL,             -- of its state
     PRIMARY KEY (user_id, notification_id, channel, endpoint)
-);
+) WITH (fillfactor = 70);
 CREATE INDEX deliveries_age ON deliveries USING brin (created_at);

@@ -52,13 +52,15 @@ BEGIN
     END IF;
     IF v_until <= v_from THEN RETURN; END IF;
 
-    WITH span AS MATERIALIZED (
+    WITH recent AS MATERIALIZED (
         -- Index: changes_age of each partition.
         SELECT user_id, seq, kind, notification_id, state, read_at, customer_id, type, up_to_seq, at, gone_type, gone_event
-        FROM changes WHERE at >= v_from AND at < v_until AND kind IN (1, 2, 3, 4, 6, 7)
+        FROM changes WHERE at >= v_from AND kind IN (1, 2, 3, 4, 6, 7)
+    ), span AS (
+        SELECT * FROM recent WHERE at < v_until
     ), gone AS (
         -- Also what went after the span: nothing else knows what it was.
-        SELECT user_id, notification_id, gone_type, gone_event FROM changes WHERE at >= v_from AND kind IN (3, 6, 7)
+        SELECT user_id, notification_id, gone_type, gone_event FROM recent WHERE kind IN (3, 6, 7)
     ), facts AS (
         -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.
         SELECT s.at, s.customer_id, COALESCE(n.type, g.gone_type, '') AS type, COALESCE(n.event, g.gone_event, '') AS event,
@@ -119,6 +121,8 @@ BEGIN
         RETURNING 1
     )
     SELECT count(*) INTO counted FROM added;
+    -- Where nothing happens, nothing is written every second.
+    IF counted = 0 AND v_until < v_from + interval '5 seconds' THEN RETURN; END IF;
     UPDATE totals_progress SET until = v_until;
 END $$;
 
