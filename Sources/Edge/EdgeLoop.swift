@@ -73,8 +73,6 @@ final class EdgeLoop: @unchecked Sendable {
     }
 
     /// Bounds what a stream's channel holds.
-    ///
-    /// - Parameter reading: bytes that are read at once.
     static func prepare(_ channel: any Channel, _ configuration: EdgeConfiguration) throws {
         guard let options = channel.syncOptions else { return }
         // As much in the socket as above it: else a thousand stuck readers hold gigabytes in the kernel.
@@ -93,6 +91,11 @@ final class EdgeLoop: @unchecked Sendable {
     func watch(_ session: SocketIOSession) {
         self.eventLoop.assertInEventLoop()
         self.sessions.schedule(session, at: self.now + 1, now: self.now)
+    }
+
+    func unwatch(_ session: SocketIOSession) {
+        self.eventLoop.assertInEventLoop()
+        self.sessions.remove(session)
     }
 
     /// The stream has its lease, and no channel of its own.

@@ -21,7 +21,7 @@ final class PollConnection: StreamConnection, @unchecked Sendable {
     private let asked: String
     private let requestID: String
     private let cookie: String?
-    private var pollTimer: Scheduled<Void>?
+    private var deadline: Scheduled<Void>?
 
     /// - Parameters:
     ///   - patience: seconds.
@@ -39,7 +39,7 @@ final class PollConnection: StreamConnection, @unchecked Sendable {
         // It ends long before most tokens; a client that would be warned in each answer would ask without a pause.
         self.warnedOfExpiry = true
         if patience > 0 {
-            self.pollTimer = loop.eventLoop.scheduleTask(in: .seconds(patience)) { self.finish() }
+            self.deadline = loop.eventLoop.scheduleTask(in: .seconds(patience)) { self.finish() }
         }
     }
 
@@ -90,8 +90,8 @@ final class PollConnection: StreamConnection, @unchecked Sendable {
     }
 
     private func succeed(_ response: GatewayResponse) {
-        self.pollTimer?.cancel()
-        self.pollTimer = nil
+        self.deadline?.cancel()
+        self.deadline = nil
         let answer = self.answer
         self.answer = nil
         answer?.succeed(response)

@@ -28,6 +28,7 @@ final class SocketIOSession: Timed, @unchecked Sendable {
     private var candidate: EngineSocket?
     /// Bytes that the socket has not taken yet.
     private var inFlight = 0
+    var timer: TimerPlace?
 
     init(id: String, loop: EdgeLoop, sessions: SocketIOSessions, request: GatewayRequest, isWebSocket: Bool) {
         self.id = id
@@ -114,6 +115,7 @@ final class SocketIOSession: Timed, @unchecked Sendable {
 
     private func ended(_ end: EngineMachine.End) {
         self.sessions.remove(self)
+        self.loop.unwatch(self)
         self.poll?.succeed(SocketIORoute.unknown.response(instance: self.id))
         self.poll = nil
         if let connection = self.connection {
