@@ -1,3 +1,4 @@
+import Foundation
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
@@ -249,6 +250,13 @@ final class FakeServer: Sendable {
         private func handle(_ head: HTTPRequestHead, _ body: String) {
             let user = head.headers.first(name: "authorization").map { String($0.dropFirst(7)) } ?? ""
             let parts = head.uri.split(separator: "/").map(String.init)
+            // As a rival has it: nchan's paths, and Pushpin's to publish.
+            switch (head.method, parts.first ?? "") {
+            case (.GET, "sub"): return channel(parts[1])
+            case (.POST, "pub"): return published(to: parts[1], body)
+            case (.POST, "publish"): return pushed(body)
+            default: break
+            }
             switch (head.method, parts.last ?? "") {
             case (.GET, "sse"): stream(user, head)
             case (.GET, "ready"): answer(200, "{\"version\":\"fake\"}")
@@ -303,6 +311,37 @@ final class FakeServer: Sendable {
                 if twice { inbox.write(name, data) }
             }
             answer(200, "{\"message\":\"sent\",\"edges\":1}")
+        }
+
+        private func channel(_ name: String) {
+            user = name
+            write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
+            inbox.users[name, default: .init()].streams.append(self)
+        }
+
+        private func published(to channel: String, _ payload: String) {
+            inbox.created += 1
+            let number = inbox.created
+            let event = "id: 1700000000:\(number)\ndata: \(payload)\n\n"
+            for name in inbox.users.keys where name == channel && !inbox.has({ if case .lose(number) = $0 { true } else { false } }) {
+                inbox.write(name, event)
+                if inbox.has({ if case .double(number) = $0 { true } else { false } }) { inbox.write(name, event) }
+            }
+            answer(202, "queued")
+        }
+
+        private func pushed(_ body: String) {
+            struct Push: Decodable {
+                struct Item: Decodable {
+                    var channel: String
+                    var formats: [String: [String: String]]
+                }
+                var items: [Item]
+            }
+            guard let push = try? JSONDecoder().decode(Push.self, from: Data(body.utf8)), let content = push.items.first?.formats["http-stream"]?["content"] else {
+                return answer(400)
+            }
+            published(to: push.items[0].channel, String(content.dropFirst(6).dropLast(2)))
         }
 
         private static func parts(_ body: String) -> (names: [String], data: String) {

@@ -49,6 +49,23 @@ struct ScenarioTests {
         #expect(!report.ok)
     }
 
+    @Test("a rival is held to the same: what it loses and shows twice is counted", arguments: [Adapter.nchan, .pushpin], [Publish.direct, .broadcast])
+    func rivals(adapter: Adapter, publish: Publish) async throws {
+        func run(_ faults: [FakeServer.Fault]) async throws -> RunReport {
+            try await self.run(faults) {
+                $0.adapter = adapter
+                $0.publish = publish
+            }
+        }
+        let streams: UInt64 = publish == .broadcast ? 6 : 1
+        let right = try await run([])
+        #expect(right.ok, "\(right.text)")
+        #expect(right.throughput.received == 60 * streams)
+        let wrong = try await run([.lose(20), .double(30)])
+        #expect(wrong.correctness == Correctness(lost: streams, duplicated: streams))
+        #expect(!wrong.ok)
+    }
+
     @Test("streams that are all cut at once come back and catch up")
     func storm() async throws {
         let report = try await run { $0.stormAt = 0.2 }
@@ -75,6 +92,20 @@ struct ScenarioTests {
         #expect(report.phases.map(\.held) == [true, false])
         #expect(report.text.contains("last rate that held: 50/s"))
         #expect(report.ok)
+    }
+
+    @Test("the patience for an earlier part does not end a later one")
+    func patience() async throws {
+        // The first part's patience (0.2 s, and 0.4 s for an answer) is over while the second one is being sent.
+        let report = try await run {
+            $0.ramp = RampLimit(p99: 10_000)
+            $0.requestTimeout = 0.4
+            $0.settle = 0
+            $0.phases = [SendPhase(name: "short", rate: 100, duration: 0.2, warmup: 0), SendPhase(name: "long", rate: 100, duration: 1, warmup: 0)]
+        }
+        #expect(report.phases.map(\.held) == [true, true], "\(report.text)")
+        #expect(report.throughput.acknowledged == 120)
+        #expect(report.phases[1].latency.count == 100)
     }
 
     @Test("a stall of two seconds in the middle shows in the percentiles and in its interval")

@@ -64,8 +64,13 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Addresses that streams come from: 127.0.0.2-127.0.0.9.")
     var sources: String?
 
-    @Option(name: .long, help: "notify, trigger, direct or broadcast.")
-    var publish = Publish.notify
+    @Option(name: .customLong("publish"), help: "notify, trigger, direct or broadcast. Default: notify, for rivals direct.")
+    var chosenPublish: Publish?
+
+    @Option(name: .long, help: "carillon, or a rival for comparison: nchan, pushpin (see loadtest/rivals).")
+    var adapter = Adapter.carillon
+
+    private var publish: Publish { chosenPublish ?? (adapter.isCarillon ? .notify : .direct) }
 
     @Option(name: .long, help: "Requests due and not answered; past it they count as overrun.")
     var outstanding = 20_000
@@ -91,8 +96,9 @@ struct RunCommand: AsyncParsableCommand {
             throw LoadtestError.usage("A number is out of its bounds", "See --help; rates and durations are positive, a group has 1 to 10000 users")
         }
         guard scenario != .chaos || publish == .notify else { throw LoadtestError.usage("chaos publishes by notify", "Leave --publish out") }
+        guard scenario != .chaos || adapter.isCarillon else { throw LoadtestError.usage("chaos needs a Carillon cluster", "Leave --adapter out") }
         if scenario == .chaos { return try await runChaos(mix: mix) }
-        var plan = try connection.plan(seconds: max(3_600, warmup + duration))
+        var plan = try connection.plan(seconds: max(3_600, warmup + duration), adapter: adapter)
         guard group <= plan.users.count else {
             throw LoadtestError.usage("A group of \(group) is more than \(plan.users.count) users", "Give a smaller --group or more --users")
         }
@@ -107,6 +113,9 @@ struct RunCommand: AsyncParsableCommand {
         try arrange(&plan)
         for phase in plan.parts where phase.group > plan.users.count {
             throw LoadtestError.usage("A group of \(phase.group) is more than \(plan.users.count) users", "Give a smaller group or more --users")
+        }
+        guard adapter.isCarillon || Set(plan.parts.map(\.publish)).count == 1 && plan.parts.allSatisfy({ $0.publish.isDirect && $0.group == 1 }) else {
+            throw LoadtestError.usage("A rival takes direct events, one channel each, or broadcasts", "Give --publish direct or broadcast, and no --group")
         }
         // Without numbers of their own answers, streams are known to be complete only from the counts of all users.
         if plan.parts.contains(where: { $0.publish == .trigger }) { plan.verifyUsers = plan.users.count }

@@ -90,10 +90,18 @@ extension LoadLoop {
 
     func writeStreamRequest(_ stream: StreamState, to buffer: inout ByteBuffer) {
         let target = plan.targets[stream.index % plan.targets.count]
-        buffer.writeString("GET /v1/notifications/sse HTTP/1.1\r\nHost: ")
+        if plan.adapter.isCarillon {
+            buffer.writeString("GET /v1/notifications/sse")
+        } else {
+            buffer.writeString("GET /sub/\(plan.channel(ofUser: stream.user.index))")
+        }
+        buffer.writeString(" HTTP/1.1\r\nHost: ")
         buffer.writeString(target.hostHeader)
-        buffer.writeString("\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\nAuthorization: Bearer ")
-        buffer.writeString(plan.users[stream.user.index].token)
+        buffer.writeString("\r\nAccept: text/event-stream\r\nCache-Control: no-cache")
+        if plan.adapter.isCarillon {
+            buffer.writeString("\r\nAuthorization: Bearer ")
+            buffer.writeString(plan.users[stream.user.index].token)
+        }
         if let position = stream.checker.sequence.position {
             buffer.writeString("\r\nLast-Event-ID: ")
             buffer.writeString(position.description)
@@ -128,6 +136,11 @@ extension LoadLoop {
         guard let due else { return }
         if stream.slow { slowReceipt.record(due: due + plan.origin, at: now) } else { receipt.record(due: due + plan.origin, at: now) }
         if phase.publish != .notify, let call { stream.calls.show(call) }
+    }
+
+    /// A rival's stream is live with the head of its answer.
+    func answeredWithStream(_ stream: StreamState, at now: UInt64) {
+        if !plan.adapter.isCarillon { ready(stream, at: now) }
     }
 
     private func ready(_ stream: StreamState, at now: UInt64) {

@@ -57,6 +57,9 @@ final class LoadLoop {
     var sentPromise: EventLoopPromise<Void>?
     /// Calls of notify so far; the number of the next one.
     var calls = 0
+    /// How often sending, and asking for counts, has begun: which of them a timer belongs to.
+    var sendings = 0
+    var countings = 0
     var countsAsked = 0
     var countsPromise: EventLoopPromise<Void>?
 

@@ -44,6 +44,8 @@ struct LoadRun: Sendable {
                 "Check that the targets run, and that the tokens are signed with their key"
             )
         }
+        // Connecting is not what an event costs.
+        let open = ProcessTable.usage(of: plan.processes)
         let connectSeconds = Double(max(1, opened.lastReadyAt - min(opened.lastReadyAt, connecting))) / 1e9
         let ramp = plan.ramp != nil
         var phases: [PhaseReport] = []
@@ -79,7 +81,7 @@ struct LoadRun: Sendable {
             if ramp, report.held == false { break }
         }
         let after = ProcessTable.usage(of: plan.processes)
-        try await engine.askCounts()
+        if plan.adapter.isCarillon { try await engine.askCounts() }
         try await engine.settle()
         // What is shown twice comes after what was waited for.
         try await Task.sleep(for: .seconds(min(0.5, plan.settle)))
@@ -87,7 +89,7 @@ struct LoadRun: Sendable {
         if let merged { result.takeLatencies(of: merged) }
         return RunReport(
             plan: plan, servers: servers, streamsReady: opened.live, connectSeconds: connectSeconds, result: result, phases: phases, storm: storm,
-            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, after)
+            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, open, after)
         )
     }
 

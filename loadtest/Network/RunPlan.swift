@@ -36,6 +36,7 @@ struct RunPlan: Sendable {
     /// Inbox operations per call.
     var mix: Double = 0
     var publish = Publish.notify
+    var adapter = Adapter.carillon
     /// What is sent, one after the other; empty: one part with the settings above.
     var phases: [SendPhase] = []
     /// Stop after the first part that did not hold, and say which did.

@@ -11,6 +11,7 @@ struct RunReport: Codable, Sendable {
         var group: Int
         var mix: Double
         var publish: Publish
+        var adapter: Adapter
         var loops: Int
         var publishConnections: Int
         var targets: [String]
@@ -73,17 +74,19 @@ struct RunReport: Codable, Sendable {
     var curve: [CurvePoint]
     var samples: [Sample]
     var marks: [Mark]
-    /// Seconds of CPU of the servers' processes between the first stream and the last event, by name.
+    /// Seconds of CPU of the servers' processes from the last stream's being ready to the last event, by name.
     var serverCpu: [String: Double]
-    /// Microseconds of CPU of all of them for each event that a stream received; connecting included.
+    /// Microseconds of CPU of all of them for each event that a stream received; connecting is left out.
     var serverCpuPerEvent: Double?
+    /// Bytes of RSS that all of them grew by while the streams were opened, for each.
+    var serverResidentPerConnection: Double?
     /// Versions and settings of what stands behind the nodes, where it could be asked.
     var versions: [String: String] = [:]
     /// Whether nothing was wrong: exit status 0.
     var ok: Bool
 
     init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult, phases: [PhaseReport] = [], storm: StormReport? = nil,
-        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:])
+        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:])
     ) {
         let first = plan.parts[0]
         let counters = result.counters
@@ -94,7 +97,7 @@ struct RunReport: Codable, Sendable {
         self.servers = servers
         settings = Settings(
             connections: plan.connections, users: plan.users.count, rate: first.rate, duration: first.duration, warmup: first.warmup, group: first.group,
-            mix: first.mix, publish: first.publish, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
+            mix: first.mix, publish: first.publish, adapter: plan.adapter, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
             publishTargets: plan.publishTargets.map(\.description)
         )
         connect = Connect(
@@ -121,8 +124,10 @@ struct RunReport: Codable, Sendable {
         self.marks = marks
         curve = result.receipt.curve
         serverCpu = usage.after.reduce(into: [:]) { all, entry in
-            if let before = usage.before[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
+            if let before = usage.open[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
         }
+        func resident(_ usage: [String: ProcessUsage]) -> Double { usage.values.reduce(0) { $0 + Double($1.resident) } }
+        serverResidentPerConnection = usage.open.isEmpty || streamsReady == 0 ? nil : (resident(usage.open) - resident(usage.before)) / Double(streamsReady)
         serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
             correctness.isClean && counters.skipped == 0 && streamsReady == plan.connections
