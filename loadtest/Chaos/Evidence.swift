@@ -52,7 +52,7 @@ enum Outcome: Equatable, Sendable {
 }
 
 /// Which call of which loop; `rec_id` in writing.
-struct CallNumber: Hashable, Sendable, CustomStringConvertible {
+struct CallNumber: Hashable, Codable, Sendable, CustomStringConvertible {
     let loop: Int32
     let number: Int32
 

@@ -56,11 +56,11 @@ struct ConnectionOptions: ParsableArguments {
     var script: LocalScript { LocalScript(path: local, state: state) }
 
     /// The plan, with tokens; `seconds` is how long they must be valid.
-    func plan(seconds: Double, adapter: Adapter = .carillon, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
+    func plan(seconds: Double, adapter: Adapter = .carillon, processes: Int = 1, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
         guard connections > 0, users.map({ $0 > 0 }) ?? true, (1...64).contains(loops), connectRate > 0, publishConnections > 0, connectTimeout > 0,
             requestTimeout > 0
         else { throw LoadtestError.usage("A number is zero, negative or too large", "Give positive numbers, and at most 64 loops") }
-        try FileDescriptorLimit.require(connections + publishConnections)
+        try FileDescriptorLimit.require((connections + publishConnections) / max(1, processes))
         guard adapter.isCarillon else { return try rivalPlan(adapter) }
         let complete = !target.isEmpty && apiKey != nil && (tokens != nil || jwtSecret != nil)
         let environment = try known ?? (complete ? ClusterEnvironment(values: ProcessInfo.processInfo.environment) : ClusterEnvironment.current(script: script))

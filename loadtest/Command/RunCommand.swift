@@ -70,6 +70,12 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "carillon, or a rival for comparison: nchan, pushpin (see loadtest/rivals).")
     var adapter = Adapter.carillon
 
+    @Option(name: .long, help: "Processes that hold the streams and send, this program's own.")
+    var processes = 1
+
+    @Option(name: .long, parsing: .upToNextOption, help: "HOST:PORT of `carillon-loadtest worker --listen` on other machines, which take a share.")
+    var worker: [String] = []
+
     private var publish: Publish { chosenPublish ?? (adapter.isCarillon ? .notify : .direct) }
 
     @Option(name: .long, help: "Requests due and not answered; past it they count as overrun.")
@@ -81,6 +87,9 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Users whose count is compared with the API's at the end.")
     var verify = 1_000
 
+    @Option(name: .long, help: "Users whose whole inbox is read at the end and compared, notification by notification, with what their stream showed.")
+    var verifyInboxes = 100
+
     @Option(name: .long, help: "Write the report there as one HTML file with plots.")
     var html: String?
 
@@ -90,15 +99,17 @@ struct RunCommand: AsyncParsableCommand {
     func run() async throws {
         let mix = self.mix ?? (scenario == .chaos ? 0.5 : 0.1)
         guard rate > 0, rate <= 1_000_000, duration > 0, duration <= 604_800, (0...3_600).contains(warmup), (1...10_000).contains(group),
-            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0, rampFactor > 1, rampFactor <= 10, rampP99 > 0, (1...99).contains(slowPercent),
+            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0, verifyInboxes >= 0, rampFactor > 1, rampFactor <= 10, rampP99 > 0, (1...99).contains(slowPercent),
             stormAt.map({ (0..<duration + warmup).contains($0) }) ?? true
         else {
             throw LoadtestError.usage("A number is out of its bounds", "See --help; rates and durations are positive, a group has 1 to 10000 users")
         }
+        guard (1...256).contains(processes), worker.count <= 256 else { throw LoadtestError.usage("--processes is out of its bounds", "Give 1 to 256") }
+        guard scenario != .chaos || processes + worker.count == 1 else { throw LoadtestError.usage("chaos runs in one process", "Leave --processes and --worker out") }
         guard scenario != .chaos || publish == .notify else { throw LoadtestError.usage("chaos publishes by notify", "Leave --publish out") }
         guard scenario != .chaos || adapter.isCarillon else { throw LoadtestError.usage("chaos needs a Carillon cluster", "Leave --adapter out") }
         if scenario == .chaos { return try await runChaos(mix: mix) }
-        var plan = try connection.plan(seconds: max(3_600, warmup + duration), adapter: adapter)
+        var plan = try connection.plan(seconds: max(3_600, warmup + duration), adapter: adapter, processes: processes + worker.count)
         guard group <= plan.users.count else {
             throw LoadtestError.usage("A group of \(group) is more than \(plan.users.count) users", "Give a smaller --group or more --users")
         }
@@ -110,9 +121,10 @@ struct RunCommand: AsyncParsableCommand {
         plan.outstandingLimit = outstanding
         plan.settle = settle
         plan.verifyUsers = verify
+        plan.inboxUsers = adapter.isCarillon ? verifyInboxes : 0
         try arrange(&plan)
-        for phase in plan.parts where phase.group > plan.users.count {
-            throw LoadtestError.usage("A group of \(phase.group) is more than \(plan.users.count) users", "Give a smaller group or more --users")
+        for phase in plan.parts where phase.group > plan.users.count / (processes + worker.count) {
+            throw LoadtestError.usage("A group of \(phase.group) is more than the users of a process", "Give a smaller group or more --users")
         }
         guard adapter.isCarillon || Set(plan.parts.map(\.publish)).count == 1 && plan.parts.allSatisfy({ $0.publish.isDirect && $0.group == 1 }) else {
             throw LoadtestError.usage("A rival takes direct events, one channel each, or broadcasts", "Give --publish direct or broadcast, and no --group")
@@ -122,7 +134,14 @@ struct RunCommand: AsyncParsableCommand {
         let cluster = try ClusterEnvironment.known(connection)
         plan.processes = WatchedProcess.parse(cluster.list("CARILLON_PIDS"))
         let writer = ProgressWriter()
-        var report = try await LoadRun(plan: plan, progress: { writer.write($0) }).run()
+        var run = LoadRun(plan: plan, progress: { writer.write($0) })
+        if processes + worker.count > 1 {
+            run.workers = WorkerFleet.Settings(
+                children: processes, remote: worker, allowRemote: connection.allowRemote,
+                secret: ProcessInfo.processInfo.environment["CARILLON_LOADTEST_SECRET"] ?? ""
+            )
+        }
+        var report = try await run.run()
         writer.finish()
         report.versions = ServerVersions.read(cluster)
         if let html { try Self.write(Data(HTMLReport(report).page.utf8), to: html) }
@@ -156,7 +175,7 @@ struct RunCommand: AsyncParsableCommand {
             while plan.phases.count < Self.rampSteps, rate <= 1_000_000 {
                 plan.phases.append(
                     SendPhase(
-                        name: "\(Int(rate))/s", rate: rate, duration: duration, warmup: plan.phases.isEmpty ? warmup : min(1, warmup), publish: publish,
+                        name: "\(Plot.label(rate))/s", rate: rate, duration: duration, warmup: plan.phases.isEmpty ? warmup : min(1, warmup), publish: publish,
                         group: group, mix: plan.mix
                     )
                 )

@@ -13,8 +13,12 @@ extension LoadLoop {
         request = LatencyRecorder(window: measured)
         operation = LatencyRecorder(window: measured)
         tool = LatencyRecorder(window: measured)
-        notifications = OpenLoopSchedule(origin: origin, rate: calls, seconds: seconds, offset: index, stride: plan.loops)
-        operations = OpenLoopSchedule(origin: origin, rate: calls * phase.mix, seconds: seconds, offset: index, stride: plan.loops)
+        // What goes to all streams is the first process's to send, so that one place knows of all of it.
+        let alone = phase.publish == .broadcast
+        let (offset, stride) = alone ? (index, plan.loops) : (plan.worker * plan.loops + index, plan.workers * plan.loops)
+        let share = alone && plan.worker > 0 ? 0 : calls
+        notifications = OpenLoopSchedule(origin: origin, rate: share, seconds: seconds, offset: offset, stride: stride)
+        operations = OpenLoopSchedule(origin: origin, rate: share * phase.mix, seconds: seconds, offset: offset, stride: stride)
         let promise = eventLoop.makePromise(of: Void.self)
         sentPromise = promise
         let patience = seconds + plan.requestTimeout + plan.settle
@@ -69,7 +73,7 @@ extension LoadLoop {
     }
 
     private func notify(due: UInt64) -> DueRequest {
-        let call = CallNumber(loop: index, number: calls)
+        let call = CallNumber(loop: plan.worker * plan.loops + index, number: calls)
         calls += 1
         let start = takeUsers()
         if plan.chaos { asked(call, start) }
@@ -181,7 +185,7 @@ extension LoadLoop {
 
     private func completed(_ request: DueRequest) {
         window.complete()
-        if case .count = request.kind {
+        if request.isQuestion {
             countsAsked -= 1
             if countsAsked == 0 {
                 let promise = countsPromise
@@ -243,6 +247,9 @@ extension LoadLoop {
             head("POST /v1/notifications/read-all", plan.users[user.index].token, target, 0, &buffer)
         case .count(let user):
             head("GET /v1/notifications/count", plan.users[user.index].token, target, nil, &buffer)
+        case .inbox(let user, let cursor):
+            let page = "GET /v1/notifications?limit=200&order=newest&archived=all" + (cursor.map { "&after=" + percentEncoded($0) } ?? "")
+            head(page, plan.users[user.index].token, target, nil, &buffer)
         }
         return buffer
     }
@@ -264,7 +271,7 @@ extension LoadLoop {
     }
 
     func answered(_ due: DueRequest, status: Int, body: UnsafeRawBufferPointer, at now: UInt64) {
-        if due.isNotify { request.record(due: due.due, at: now) } else { operation.record(due: due.due, at: now) }
+        if due.isNotify { request.record(due: due.due, at: now) } else if !due.isQuestion { operation.record(due: due.due, at: now) }
         guard (200..<300).contains(status) else {
             if plan.chaos { learned(due, status >= 500 || status == 429 ? .doubtful : .refused, at: now) }
             return failed(due, "\(status)")
@@ -292,6 +299,8 @@ extension LoadLoop {
                 if plan.chaos { user.evidence.operations[due.operation].updated = try UserEvidence.updated(body) }
             case .count(let user):
                 try counted(user, body)
+            case .inbox(let user, _):
+                try listed(user, body)
             }
         } catch {
             return failed(due, "answer malformed")
@@ -339,6 +348,7 @@ extension LoadLoop {
     private func tell(of call: CallNumber, _ start: Int, accepted: Bool) {
         guard phase.publish != .broadcast else {
             for peer in peers { peer.eventLoop.execute { peer.bound.value.expect(call, of: nil, accepted: accepted) } }
+            if plan.workers > 1 { relay(RelayedCall(call: call, accepted: accepted, at: monotonicNow())) }
             return
         }
         var shares: [Int: [Int]] = [:]
@@ -359,6 +369,27 @@ extension LoadLoop {
         for user in named.map({ $0.compactMap(local) }) ?? users {
             for stream in user.streams where !accepted || !phase.publish.isDirect || stream.phase == .live {
                 if accepted { stream.calls.accept(call) } else { stream.calls.doubt(call) }
+            }
+        }
+    }
+
+    /// Calls kept until they are taken, once a second.
+    private static let relayedAtMost = 1 << 20
+
+    private func relay(_ call: RelayedCall) {
+        if relayed.count < Self.relayedAtMost { relayed.append(call) } else { counters.requestErrors["too many to relay", default: 0] += 1 }
+    }
+
+    func takeRelayedCalls() -> [RelayedCall] {
+        defer { relayed = [] }
+        return relayed
+    }
+
+    /// What another process sent to all is owed by a stream that has been live since before the answer.
+    func expect(_ calls: [RelayedCall]) {
+        for call in calls {
+            for stream in streams where !call.accepted || stream.phase == .live && stream.openedAt <= call.at {
+                if call.accepted { stream.calls.accept(call.call) } else { stream.calls.doubt(call.call) }
             }
         }
     }
@@ -398,10 +429,38 @@ extension LoadLoop {
 
     /// Asks the API for the count of up to `limit` users, evenly chosen; succeeds when all have answered or failed.
     func askCounts(limit: Int) -> EventLoopFuture<Void> {
-        let promise = eventLoop.makePromise(of: Void.self)
         let chosen = stride(from: 0, to: users.count, by: max(1, (users.count + max(1, limit) - 1) / max(1, limit))).prefix(limit)
         let now = monotonicNow()
         for index in chosen where window.offer(DueRequest(kind: .count(users[index]), due: now)) { countsAsked += 1 }
+        return questionsAnswered()
+    }
+
+    /// Asks the API for the inboxes that streams have been mirroring, page by page; succeeds when all are there or have failed.
+    func askInboxes() -> EventLoopFuture<Void> {
+        let now = monotonicNow()
+        for user in users where user.mirror?.isCertain == true {
+            user.listed = [:]
+            if window.offer(DueRequest(kind: .inbox(user, after: nil), due: now)) { countsAsked += 1 }
+        }
+        return questionsAnswered()
+    }
+
+    private func listed(_ user: UserState, _ body: UnsafeRawBufferPointer) throws(LoadtestError) {
+        let page = try InboxPage(body, run: runID)
+        user.listed.merge(page.entries) { _, new in new }
+        if let next = page.next {
+            if window.offer(DueRequest(kind: .inbox(user, after: next), due: monotonicNow())) { countsAsked += 1 }
+            return
+        }
+        guard let head = page.head else { throw .malformed("An inbox without last_event_id") }
+        defer { user.listed = [:] }
+        guard let wrong = user.mirror?.differences(from: user.listed, at: head) else { return }
+        inboxesCompared += 1
+        inboxWrong += wrong
+    }
+
+    private func questionsAnswered() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
         guard countsAsked > 0 else {
             promise.succeed()
             return promise.futureResult
@@ -417,6 +476,18 @@ extension LoadLoop {
         }
         dispatch()
         return promise.futureResult
+    }
+}
+
+/// For a value in a query (RFC 3986 section 2.3).
+private func percentEncoded(_ text: String) -> String {
+    text.utf8.reduce(into: "") { encoded, byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"),
+            UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
+            encoded.unicodeScalars.append(Unicode.Scalar(byte))
+        default: encoded += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+        }
     }
 }
 

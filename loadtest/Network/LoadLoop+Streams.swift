@@ -110,6 +110,7 @@ extension LoadLoop {
     }
 
     func received(_ event: StreamEvent, on stream: StreamState, at now: UInt64) {
+        if stream.user.mirror != nil, stream === stream.user.streams.first { stream.user.mirror!.apply(event) }
         if plan.chaos, let record = StreamRecord(event, at: now) { stream.records.append(record) }
         switch stream.checker.receive(event) {
         case .joined:
@@ -151,6 +152,7 @@ extension LoadLoop {
         counters.everReady += 1
         counters.lastReadyAt = now
         connect.record(due: stream.openedAt, at: now)
+        stream.openedAt = now
         finishOpeningIfDone()
     }
 

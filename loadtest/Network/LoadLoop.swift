@@ -61,6 +61,11 @@ final class LoadLoop {
     var sendings = 0
     var countings = 0
     var countsAsked = 0
+    /// Notifications that the API lists in another way than a stream showed them, and inboxes compared.
+    var inboxWrong: UInt64 = 0
+    var inboxesCompared: UInt64 = 0
+    /// Calls to all streams, for those of other processes.
+    var relayed: [RelayedCall] = []
     var countsPromise: EventLoopPromise<Void>?
 
     /// How many streams may be opened now.
@@ -84,7 +89,14 @@ final class LoadLoop {
             state.user.streams.append(state)
             return state
         }
-        random = OperationMix(seed: UInt64(index) &+ plan.origin)
+        // Evenly chosen among the users.
+        let inboxes = (plan.inboxUsers + plan.loops - 1) / plan.loops
+        if inboxes > 0 {
+            for index in Swift.stride(from: 0, to: users.count, by: max(1, (users.count + inboxes - 1) / inboxes)) where !users[index].streams.isEmpty {
+                users[index].mirror = InboxMirror()
+            }
+        }
+        random = OperationMix(seed: UInt64(plan.worker * plan.loops + index) &+ plan.origin)
         window = SendWindow(bound: max(1, plan.outstandingLimit / plan.loops))
     }
 
@@ -127,6 +139,8 @@ final class LoadLoop {
     func result() -> LoopResult {
         window.abandon()
         var correctness = Correctness()
+        correctness.inboxWrong = inboxWrong
+        correctness.inboxesCompared = inboxesCompared
         for user in users where user.head != nil { correctness.usersCompared += user.streams.isEmpty ? 0 : 1 }
         for stream in streams {
             let checker = stream.checker

@@ -64,6 +64,11 @@ struct RunPlan: Sendable {
     var settle: Double = 5
     /// Users whose count is compared with the API's at the end.
     var verifyUsers = 1_000
+    /// Users whose whole inbox is read at the end and compared with what their first stream showed.
+    var inboxUsers = 0
+    /// Which process of how many this plan is for.
+    var worker = 0
+    var workers = 1
     /// Whether everything asked and shown is kept for the oracle, and streams come back for ever, after exactly the server's `retry:`.
     var chaos = false
     let userIndex: [String: Int]

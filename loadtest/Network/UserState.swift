@@ -12,6 +12,9 @@ final class UserState {
     /// What `GET …/count` answered at the end.
     var head: StreamPosition?
     var unread: Int64?
+    /// What its first stream makes of its inbox, and what the API lists of it so far; nil when it is not compared.
+    var mirror: InboxMirror?
+    var listed: [NotificationID: InboxMirror.Entry] = [:]
     /// What the oracle of `chaos` needs; empty in other runs.
     var evidence = UserEvidence()
     private var fresh = CircularBuffer<NotificationID>()
@@ -60,6 +63,7 @@ final class StreamState {
     var calls = CallMatcher()
     let slow: Bool
     var phase = Phase.queued
+    /// When it was opened; of a live stream, since when it is.
     var openedAt: UInt64 = 0
     /// Milliseconds that the server's `retry:` asked for.
     var retry: UInt64 = 1_000

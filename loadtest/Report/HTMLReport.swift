@@ -23,7 +23,7 @@ struct HTMLReport {
 
     private var tiles: String {
         let c = report.correctness
-        let wrong = c.lost + c.duplicated + c.reordered + c.unreadWrong + c.resynced + c.wrongEpoch + c.malformed
+        let wrong = c.lost + c.duplicated + c.reordered + c.unreadWrong + c.resynced + c.wrongEpoch + c.malformed + c.inboxWrong
         let latency = report.latency.publishToReceipt
         var tiles = [
             ("p50", Plot.label(latency.p50) + " ms"), ("p99", Plot.label(latency.p99) + " ms"), ("p99.9", Plot.label(latency.p999) + " ms"),

@@ -12,6 +12,7 @@ struct RunReport: Codable, Sendable {
         var mix: Double
         var publish: Publish
         var adapter: Adapter
+        var processes: Int
         var loops: Int
         var publishConnections: Int
         var targets: [String]
@@ -80,13 +81,15 @@ struct RunReport: Codable, Sendable {
     var serverCpuPerEvent: Double?
     /// Bytes of RSS that all of them grew by while the streams were opened, for each.
     var serverResidentPerConnection: Double?
+    /// Of workers on other machines.
+    var clocks: [ClockCheck]
     /// Versions and settings of what stands behind the nodes, where it could be asked.
     var versions: [String: String] = [:]
     /// Whether nothing was wrong: exit status 0.
     var ok: Bool
 
     init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult, phases: [PhaseReport] = [], storm: StormReport? = nil,
-        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:])
+        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:]), processes: Int = 1, clocks: [ClockCheck] = []
     ) {
         let first = plan.parts[0]
         let counters = result.counters
@@ -97,7 +100,7 @@ struct RunReport: Codable, Sendable {
         self.servers = servers
         settings = Settings(
             connections: plan.connections, users: plan.users.count, rate: first.rate, duration: first.duration, warmup: first.warmup, group: first.group,
-            mix: first.mix, publish: first.publish, adapter: plan.adapter, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
+            mix: first.mix, publish: first.publish, adapter: plan.adapter, processes: processes, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
             publishTargets: plan.publishTargets.map(\.description)
         )
         connect = Connect(
@@ -118,6 +121,7 @@ struct RunReport: Codable, Sendable {
             resumed: counters.resumed, closed: counters.closed
         )
         correctness = result.correctness
+        self.clocks = clocks
         self.phases = phases
         self.storm = storm
         self.samples = samples
