@@ -128,6 +128,8 @@ final class FakeServer: Sendable {
         }
 
         func write(_ user: String, _ frame: String) {
+            // One who never connected has no streams.
+            guard users[user] != nil else { return }
             guard users[user]!.delayed == nil else { return users[user]!.delayed!.append(frame) }
             for stream in users[user]!.streams { stream.writeBody(frame) }
         }

@@ -111,7 +111,12 @@ extension LatencyRecorder: Codable {
 
 extension Histogram<UInt64> {
     /// Each value that occurs with how often it does, one after the other: most of a histogram is empty.
-    fileprivate var pairs: [UInt64] { recordedValues().flatMap { [$0.value, $0.count] } }
+    fileprivate var pairs: [UInt64] {
+        var pairs = recordedValues().flatMap { [$0.value, $0.count] }
+        // The largest itself, and not its bucket's end.
+        if pairs.count >= 2 { pairs[pairs.count - 2] = maxRecorded }
+        return pairs
+    }
 
     fileprivate mutating func record(pairs: [UInt64]) {
         for index in stride(from: 0, to: pairs.count - 1, by: 2) { record(pairs[index], count: pairs[index + 1]) }

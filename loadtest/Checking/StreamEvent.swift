@@ -53,7 +53,7 @@ struct StreamEvent {
             } else if key.matches("unseen") {
                 facts.unseen = try reader.integerIfAny()
             } else if key.matches("rec_id") {
-                facts.call = try reader.stringIfAny().flatMap { CallNumber($0.string) }
+                facts.call = try reader.stringIfAny().flatMap { CallNumber($0.bytes) }
             } else if key.matches("all") {
                 facts.all = try reader.boolIfAny() ?? false
             } else if key.matches("ephemeral") {

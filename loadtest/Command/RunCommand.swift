@@ -109,7 +109,13 @@ struct RunCommand: AsyncParsableCommand {
         guard scenario != .chaos || publish == .notify else { throw LoadtestError.usage("chaos publishes by notify", "Leave --publish out") }
         guard scenario != .chaos || adapter.isCarillon else { throw LoadtestError.usage("chaos needs a Carillon cluster", "Leave --adapter out") }
         if scenario == .chaos { return try await runChaos(mix: mix) }
-        var plan = try connection.plan(seconds: max(3_600, warmup + duration), adapter: adapter, processes: processes + worker.count)
+        // The file's parts may hold more streams than the command line says.
+        var file: [SendPhase] = []
+        if case .file(let path) = scenario { file = try phases(of: path, mix: mix) }
+        var connection = connection
+        connection.connections = max(connection.connections, file.compactMap(\.connections).max() ?? 0)
+        for index in file.indices where file[index].connections == nil { file[index].connections = self.connection.connections }
+        var plan = try connection.plan(seconds: max(3_600, max(warmup + duration, file.reduce(0) { $0 + $1.warmup + $1.duration })), adapter: adapter, processes: processes + worker.count)
         guard group <= plan.users.count else {
             throw LoadtestError.usage("A group of \(group) is more than \(plan.users.count) users", "Give a smaller --group or more --users")
         }
@@ -122,6 +128,7 @@ struct RunCommand: AsyncParsableCommand {
         plan.settle = settle
         plan.verifyUsers = verify
         plan.inboxUsers = adapter.isCarillon ? verifyInboxes : 0
+        plan.phases = file
         try arrange(&plan)
         for phase in plan.parts where phase.group > plan.users.count / (processes + worker.count) {
             throw LoadtestError.usage("A group of \(phase.group) is more than the users of a process", "Give a smaller group or more --users")
@@ -181,11 +188,7 @@ struct RunCommand: AsyncParsableCommand {
                 )
                 rate *= rampFactor
             }
-        case .file(let path):
-            guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-                throw LoadtestError.usage("The file '\(path)' cannot be read", "Give a name of --help, or a YAML file")
-            }
-            plan.phases = try ScenarioFile.phases(text, name: path, base: plan.parts[0])
+        case .file: break
         }
         // A direct event has no id, so that there is nothing to read or to delete; every stream is in a broadcast.
         if plan.publish.isDirect { plan.mix = 0 }
@@ -194,6 +197,14 @@ struct RunCommand: AsyncParsableCommand {
             plan.phases[index].mix = 0
             if plan.phases[index].publish == .broadcast { plan.phases[index].group = 1 }
         }
+    }
+
+    private func phases(of path: String, mix: Double) throws -> [SendPhase] {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+            throw LoadtestError.usage("The file '\(path)' cannot be read", "Give a name of --help, or a YAML file")
+        }
+        let base = SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)
+        return try ScenarioFile.phases(text, name: path, base: base)
     }
 
     /// Steps of a ramp.

@@ -104,6 +104,12 @@ enum Subprocess {
         }
         if let input { posix_spawn_file_actions_adddup2(&actions, input, 0) } else { posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) }
         posix_spawn_file_actions_adddup2(&actions, output, 1)
+        #if os(Linux)
+            // Nothing else is the child's: a listening socket that it held would go on listening.
+            for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? [] {
+                if let descriptor = Int32(name), descriptor > STDERR_FILENO { posix_spawn_file_actions_addclose(&actions, descriptor) }
+            }
+        #endif
         // No signal blocked, none ignored.
         var none = sigset_t()
         sigemptyset(&none)

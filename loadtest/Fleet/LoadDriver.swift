@@ -1,7 +1,8 @@
 /// What a run asks of those that hold the streams and send: the event loops of this process, or several processes.
 protocol LoadDriver: Sendable {
     var plan: RunPlan { get }
-    func openStreams() async throws
+    /// Opens the first so many streams, and closes the others.
+    func hold(_ connections: Int) async throws
     func dropAndResume() async throws
     func send(origin: UInt64, phase: SendPhase) async throws
     /// Slow readers read as fast as the others from now on.

@@ -85,7 +85,7 @@ struct Worker: Sendable {
         do {
             switch request.command {
             case .begin, .clock, .stop: preconditionFailure("answered by its caller")
-            case .open: try await engine.openStreams()
+            case .hold(let connections): try await engine.hold(connections)
             case .drop: try await engine.dropAndResume()
             case .send(let origin, let phase): try await engine.send(origin: origin, phase: phase)
             case .hurry: try await engine.hurry()

@@ -93,7 +93,16 @@ struct WorkerFleet: LoadDriver {
 
     // MARK: What a run asks
 
-    func openStreams() async throws { try await all(.open) }
+    func hold(_ connections: Int) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, member) in members.enumerated() {
+                let share = WorkerShare.streams(connections, users: plan.users.count, process: index, processes: members.count)
+                group.addTask { _ = try await member.link.ask(.hold(share)) }
+            }
+            try await group.waitForAll()
+        }
+    }
+
     func dropAndResume() async throws { try await all(.drop) }
     func hurry() async throws { try await all(.hurry) }
     func markCaughtUpTargets() async throws { try await all(.markCaughtUpTargets) }

@@ -41,7 +41,7 @@ struct WorkerShare: Codable, Sendable {
         adapter = plan.adapter
         let mine = stride(from: process, to: plan.users.count, by: processes)
         users = mine.map { User(name: plan.users[$0].name, token: plan.users[$0].token) }
-        connections = mine.reduce(0) { $0 + (plan.connections - $1 + plan.users.count - 1) / plan.users.count }
+        connections = Self.streams(plan.connections, users: plan.users.count, process: process, processes: processes)
         self.origin = origin
         phases = plan.parts
         slowPercent = plan.slowPercent
@@ -62,6 +62,11 @@ struct WorkerShare: Codable, Sendable {
         inboxUsers = plan.inboxUsers == 0 ? 0 : part(plan.inboxUsers)
         self.process = process
         self.processes = processes
+    }
+
+    /// How many of the first so many streams belong to the worker's users. They are its own first ones.
+    static func streams(_ connections: Int, users: Int, process: Int, processes: Int) -> Int {
+        stride(from: process, to: users, by: processes).reduce(0) { $0 + max(0, connections - $1 + users - 1) / users }
     }
 
     func plan() throws -> RunPlan {
@@ -105,7 +110,9 @@ struct WorkerRequest: Codable, Sendable {
         case begin(secret: String, WorkerShare)
         /// What the worker's clock says.
         case clock
-        case open, drop, hurry, markCaughtUpTargets, notCaughtUp, askCounts, askInboxes, counters, behind, result, stop
+        /// The first so many of the worker's streams.
+        case hold(Int)
+        case drop, hurry, markCaughtUpTargets, notCaughtUp, askCounts, askInboxes, counters, behind, result, stop
         case send(origin: UInt64, SendPhase)
         case expect([RelayedCall])
     }

@@ -26,7 +26,8 @@ struct LoadEngine: LoadDriver {
         return LoadEngine(plan: plan, group: group, loops: loops)
     }
 
-    func openStreams() async throws { try await all { $0.openStreams() } }
+    func openStreams() async throws { try await hold(plan.connections) }
+    func hold(_ connections: Int) async throws { try await all { $0.hold(connections) } }
     func dropAndResume() async throws { try await all { $0.dropAndResume() } }
     func send(origin: UInt64, phase: SendPhase) async throws { try await all { $0.startSending(origin: origin, phase: phase) } }
     func hurry() async throws { _ = try await each { $0.hurry = true } }

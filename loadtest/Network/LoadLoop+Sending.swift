@@ -368,7 +368,8 @@ extension LoadLoop {
     private func expect(_ call: CallNumber, of named: [Int]?, accepted: Bool) {
         for user in named.map({ $0.compactMap(local) }) ?? users {
             for stream in user.streams where !accepted || !phase.publish.isDirect || stream.phase == .live {
-                if accepted { stream.calls.accept(call) } else { stream.calls.doubt(call) }
+                // One that has not joined yet may do so after the notification was made, or before.
+                if accepted, stream.checker.sequence.position != nil || phase.publish.isDirect { stream.calls.accept(call) } else { stream.calls.doubt(call) }
             }
         }
     }

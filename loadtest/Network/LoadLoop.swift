@@ -25,6 +25,8 @@ final class LoadLoop {
     let streams: [StreamState]
     var opening = CircularBuffer<StreamState>()
     var opensPending = 0
+    /// Streams that this part of the run holds.
+    var wanted = 0
     /// Streams refused for good.
     var gone = 0
     var openAllowance = OpenAllowance()
@@ -131,7 +133,7 @@ final class LoadLoop {
     /// Streams that have not shown what they are known to have to.
     func streamsBehind() -> Int {
         streams.lazy.filter { stream in
-            stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false
+            stream.phase != .parked && (stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false)
         }.count
     }
 
@@ -151,6 +153,11 @@ final class LoadLoop {
             correctness.unreadWrong += checker.unreadWrong
             correctness.unreadUnchecked += checker.unreadUnchecked
             correctness.resynced += checker.resynced
+            guard stream.phase != .parked else {
+                // It owes nothing after its place, but what it showed must be whole.
+                correctness.lost += checker.lost(head: 0)
+                continue
+            }
             var head = stream.user.acknowledgedSeq
             if let api = stream.user.head, let position = checker.sequence.position {
                 if api.epoch == position.epoch { head = max(head, api.seq) } else { correctness.wrongEpoch += 1 }

@@ -15,7 +15,7 @@ struct LoadRun: Sendable {
     }
 
     /// Samples kept; a longer run keeps the first ones.
-    private static let samplesAtMost = 86_400
+    static let samplesAtMost = 86_400
 
     func run() async throws -> RunReport {
         let engine: any LoadDriver
@@ -39,7 +39,7 @@ struct LoadRun: Sendable {
         let servers = await HealthProbe.probe(plan.targets + plan.publishTargets)
         let before = ProcessTable.usage(of: plan.processes)
         let connecting = monotonicNow()
-        try await engine.openStreams()
+        try await engine.hold(plan.parts[0].connections ?? plan.connections)
         let opened = try await engine.counters()
         guard opened.live > 0 else {
             throw LoadtestError.environment(
@@ -49,12 +49,16 @@ struct LoadRun: Sendable {
         }
         // Connecting is not what an event costs.
         let open = ProcessTable.usage(of: plan.processes)
+        let ownBefore = ProcessTable.usage(of: [.own])
         let connectSeconds = Double(max(1, opened.lastReadyAt - min(opened.lastReadyAt, connecting))) / 1e9
         let ramp = plan.ramp != nil
         var phases: [PhaseReport] = []
         var storm: StormReport?
         var merged: LoopResult?
         for phase in plan.parts {
+            let wanted = phase.connections ?? plan.connections
+            if !phases.isEmpty { try await engine.hold(wanted) }
+            let held = try await engine.counters().live
             // A moment ahead, so that every loop has begun before the first message is due.
             let origin = monotonicNow() + 50_000_000
             let errors = try await engine.counters().failures
@@ -72,7 +76,7 @@ struct LoadRun: Sendable {
             var report = PhaseReport(
                 phase: phase, at: seconds(origin), sentPerSecond: result.request.perSecond * Double(phase.group),
                 receivedPerSecond: result.receipt.perSecond, latency: result.receipt.percentiles,
-                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, errors: result.counters.failures - errors, held: nil,
+                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, streams: held, wanted: wanted, errors: result.counters.failures - errors, held: nil,
                 intervals: result.receipt.timeline(at: seconds(origin) + phase.warmup)
             )
             if let limit = plan.ramp {
@@ -86,6 +90,7 @@ struct LoadRun: Sendable {
             if ramp, report.held == false { break }
         }
         let after = ProcessTable.usage(of: plan.processes)
+        let ownAfter = ProcessTable.usage(of: [.own])
         if plan.adapter.isCarillon { try await engine.askCounts() }
         try await engine.settle()
         if plan.adapter.isCarillon { try await engine.askInboxes() }
@@ -96,7 +101,8 @@ struct LoadRun: Sendable {
         if let merged { result.takeLatencies(of: merged) }
         return RunReport(
             plan: plan, servers: servers, streamsReady: opened.live, connectSeconds: connectSeconds, result: result, phases: phases, storm: storm,
-            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, open, after), processes: workers.map { $0.children + $0.remote.count } ?? 1, clocks: clocks
+            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, open, after), processes: workers.map { $0.children + $0.remote.count } ?? 1, clocks: clocks,
+            toolCpu: (ownAfter.values.first?.cpu ?? 0) - (ownBefore.values.first?.cpu ?? 0)
         )
     }
 

@@ -105,6 +105,9 @@ struct RunPlan: Sendable {
     func loop(ofUser user: Int) -> Int { user % loops }
     func user(ofStream stream: Int) -> Int { stream % users.count }
 
+    /// Bytes that a stream reads at once, and keeps room for: of many streams, one event each.
+    var readBytes: Int { connections > 4_000 ? 1_024 : 4_096 }
+
     var parts: [SendPhase] {
         phases.isEmpty ? [SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)] : phases
     }

@@ -40,6 +40,7 @@ extension RunReport {
                 let cells = [part.phase.rate, part.sentPerSecond, part.latency.p50, part.latency.p99, Double(part.errors)].map { number($0, 2) }
                 text += "  " + part.phase.name.padding(toLength: 22, withPad: " ", startingAt: 0)
                 text += cells.map { String(repeating: " ", count: max(1, 10 - $0.count)) + $0 }.joined()
+                if part.wanted != settings.connections { text += "   on \(part.streams) streams" }
                 text += part.held.map { $0 ? "  held\n" : "  broke\n" } ?? "\n"
             }
             if let held = phases.last(where: { $0.held == true }) {
@@ -50,6 +51,7 @@ extension RunReport {
             text += "\nstorm: \(storm.streams) streams cut; all ready after \(number(storm.ready, 2)) s, caught up after "
             text += storm.caughtUp.map { number($0, 2) + " s\n" } ?? "more than was waited for\n"
         }
+        text += "\nthis tool: \(number(toolCpu, 2)) s of CPU\n"
         if let serverCpuPerEvent {
             text += "\nservers: \(number(serverCpuPerEvent)) µs of CPU for each event received ("
             text += serverCpu.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 2)) s" }.joined(separator: ", ") + ")\n"

@@ -75,6 +75,8 @@ struct RunReport: Codable, Sendable {
     var curve: [CurvePoint]
     var samples: [Sample]
     var marks: [Mark]
+    /// Seconds of CPU of this tool's processes while it sent and received.
+    var toolCpu: Double
     /// Seconds of CPU of the servers' processes from the last stream's being ready to the last event, by name.
     var serverCpu: [String: Double]
     /// Microseconds of CPU of all of them for each event that a stream received; connecting is left out.
@@ -89,7 +91,7 @@ struct RunReport: Codable, Sendable {
     var ok: Bool
 
     init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult, phases: [PhaseReport] = [], storm: StormReport? = nil,
-        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:]), processes: Int = 1, clocks: [ClockCheck] = []
+        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:]), processes: Int = 1, clocks: [ClockCheck] = [], toolCpu: Double = 0
     ) {
         let first = plan.parts[0]
         let counters = result.counters
@@ -122,6 +124,7 @@ struct RunReport: Codable, Sendable {
         )
         correctness = result.correctness
         self.clocks = clocks
+        self.toolCpu = toolCpu
         self.phases = phases
         self.storm = storm
         self.samples = samples
@@ -134,7 +137,7 @@ struct RunReport: Codable, Sendable {
         serverResidentPerConnection = usage.open.isEmpty || streamsReady == 0 ? nil : (resident(usage.open) - resident(usage.before)) / Double(streamsReady)
         serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
-            correctness.isClean && counters.skipped == 0 && streamsReady == plan.connections
+            correctness.isClean && counters.skipped == 0 && streamsReady == first.connections ?? plan.connections && phases.allSatisfy { $0.streams == $0.wanted }
             // A ramp ends where errors begin, and a storm may be held off.
             && (plan.ramp != nil ? phases.first?.held == true : counters.requestErrors.isEmpty && counters.overruns == 0)
             && (plan.ramp != nil || plan.stormAt != nil || counters.refused.isEmpty)

@@ -10,7 +10,7 @@ die() {
 need() {
     local program
     for program in "$@"; do
-        type -P "$program" >/dev/null || die "$program is missing: apt-get install nginx-light libnginx-mod-nchan redis-server pushpin"
+        type -P "$program" >/dev/null || die "$program is missing: apt-get install nginx libnginx-mod-nchan redis-server pushpin"
     done
 }
 
