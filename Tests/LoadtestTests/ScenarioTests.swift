@@ -97,7 +97,7 @@ struct ScenarioTests {
     @Test("a part that holds fewer streams closes some, and those that come back later have lost nothing", arguments: [Publish.notify, .direct, .trigger])
     func connections(publish: Publish) async throws {
         let report = try await run {
-            $0.verifyUsers = 6
+            ($0.verifyUsers, $0.inboxUsers) = (6, 6)
             $0.phases = [3, 6, 2, 5].map { count in
                 SendPhase(name: "part", rate: 100, duration: 0.3, warmup: 0, publish: publish, connections: count)
             }

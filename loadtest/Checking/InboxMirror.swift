@@ -14,6 +14,8 @@ struct InboxMirror {
 
     private(set) var entries: [NotificationID: Entry] = [:]
     private var position: StreamPosition?
+    /// What is listed under a lower number and was never shown is from before the stream joined.
+    private var floor: UInt64 = 0
     private(set) var isCertain = true
 
     /// Takes an event in the order of the stream.
@@ -21,7 +23,7 @@ struct InboxMirror {
         guard isCertain, case .position(let id) = event.id else { return }
         if event.name == .ready {
             // Only the first one: a resume goes on from where the stream stopped.
-            if position == nil { position = id }
+            if position == nil { (position, floor) = (id, id.seq) }
             return
         }
         guard let last = position, id.epoch == last.epoch, event.name != .resync, id.seq <= last.seq + 1 else { return giveUp() }
@@ -36,7 +38,9 @@ struct InboxMirror {
             guard let notification = facts.notification, entries.count < Self.limit else { return giveUp() }
             entries[notification] = Entry(seq: id.seq, read: facts.read ?? false)
         case .update:
-            guard let notification = facts.notification, entries[notification] != nil else { return }
+            // One from before the stream joined shows itself whole.
+            guard let notification = facts.notification, entries[notification] != nil || facts.due != nil else { return }
+            guard entries.count < Self.limit else { return giveUp() }
             entries[notification] = Entry(seq: id.seq, read: facts.read ?? false)
         case .delete:
             if let notification = facts.notification { entries[notification] = nil }
@@ -52,7 +56,7 @@ struct InboxMirror {
     /// Nil when the two do not speak of the same moment.
     func differences(from listed: [NotificationID: Entry], at head: StreamPosition) -> UInt64? {
         guard isCertain, position == head else { return nil }
-        let wrong = entries.count { listed[$0.key] != $0.value } + listed.keys.count { entries[$0] == nil }
+        let wrong = entries.count { listed[$0.key] != $0.value } + listed.count { entries[$0.key] == nil && $0.value.seq > floor }
         return UInt64(wrong)
     }
 

@@ -62,9 +62,9 @@ struct Plot {
             }
             svg += "<path class=\"m\" d=\"M\(Self.coordinate(place)) \(first)V\(last)\"><title>\(name)</title></path>"
             guard marks.count <= Self.namesAtMost else { continue }
-            // Names take turns in two rows, and the last ones stand on the left of their line.
+            // Names take turns in three rows, and the last ones stand on the left of their line.
             let end = place > Self.width - 140
-            svg += "<text class=\"mt\" x=\"\(Self.coordinate(place + (end ? -4 : 4)))\" y=\"\(first + 8 + index % 2 * 13)\""
+            svg += "<text class=\"mt\" x=\"\(Self.coordinate(place + (end ? -4 : 4)))\" y=\"\(first + 8 + index % 3 * 13)\""
             svg += " text-anchor=\"\(end ? "end" : "start")\">\(name)</text>"
         }
         for (index, line) in lines.enumerated() where line.points.count > 1 {
