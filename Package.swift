@@ -141,7 +141,7 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ],
             path: "loadtest",
-            exclude: ["README.md", "benchmarks"],
+            exclude: ["README.md", "benchmarks", "rivals"],
             swiftSettings: settings
         ),
 

@@ -114,6 +114,18 @@ public struct WebhookDeliveries: Sendable {
     public func hold(_ task: NotificationID) async throws(StoreError) {
         _ = try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(Self.hold, [.uuid(task.bytes)]) }
     }
+
+    // Index: tasks_ready, tasks_time.
+    private static let resume = PostgresStatement(
+        """
+        SELECT move_webhook_tasks(w.id, true) FROM webhooks w
+        WHERE w.status = 'ACTIVE' AND EXISTS (SELECT FROM tasks t WHERE t.queue = 'webhook.held' AND t.key = w.id::text AND t.state IN (0, 1))
+        """)
+
+    /// What was set aside at the moment when its webhook was made active again goes on: neither waits for the other.
+    public func resumeHeld() async throws(StoreError) {
+        _ = try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(Self.resume) }
+    }
 }
 
 extension JobStore {

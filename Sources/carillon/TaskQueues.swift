@@ -12,6 +12,7 @@ final class TaskQueues: Sendable {
 
     let workers: [any TaskWorker]
     private let store: TaskStore
+    private let held: WebhookDeliveries
     private let logger: Logger
     private let seen = Mutex<[TaskStore.Depth]>([])
     private let alarm: WebhookAlarm
@@ -19,6 +20,7 @@ final class TaskQueues: Sendable {
     init(configuration: NodeConfiguration, secret: [UInt8], pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger) {
         let store = TaskStore(pool: pool)
         self.store = store
+        self.held = WebhookDeliveries(pool: pool, box: configuration.channels.settings.secrets)
         self.logger = logger
         let alarm = WebhookAlarm(admins: configuration.channels.settings.webhookAdmins, catalogue: catalogue, logger: logger)
         self.alarm = alarm
@@ -77,12 +79,15 @@ final class TaskQueues: Sendable {
     }
 
     private func look() async {
+        var turn = 0
         while !Task.isCancelled {
+            turn += 1
             do throws(StoreError) {
                 let depths = try await self.store.depths()
                 self.seen.withLock { $0 = depths }
+                if turn % 5 == 0 { try await self.held.resumeHeld() }
             } catch {
-                self.logger.debug("queue depths not read, tried again", metadata: ["error": "\(error)"])
+                self.logger.debug("queues not looked at, tried again", metadata: ["error": "\(error)"])
             }
             do { try await Task.sleep(for: Self.pause) } catch { return }
         }

@@ -1,3 +1,4 @@
+import Foundation
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
@@ -26,6 +27,12 @@ final class FakeServer: Sendable {
         case disconnect(Int)
         /// The user's streams get `resync` instead of the creation.
         case resync(Int)
+        /// The creation's event, and what follows it on its stream, comes so much later; everything else goes on.
+        case delay(Int, milliseconds: Int64)
+        /// The list of the inbox lacks the creation.
+        case hide(Int)
+        /// The list of the inbox has the creation read when it is not, and unread when it is.
+        case wrongState(Int)
         /// The answer and the events of this creation, and everything after, wait this long.
         case stall(Int, milliseconds: Int64)
         /// `GET …/count` answers one more than it is.
@@ -79,6 +86,11 @@ final class FakeServer: Sendable {
             var frames: [String] = []
             var held: [String] = []
             var streams: [Connection] = []
+            /// What waits for the end of a delay.
+            var delayed: [String]?
+            /// Of the last change that named each.
+            var seqs: [String: UInt64] = [:]
+            var data: [String: String] = [:]
         }
 
         let faults: [Fault]
@@ -110,11 +122,15 @@ final class FakeServer: Sendable {
             func frame(_ unread: Int) -> String {
                 (event.map { "event: \($0)\n" } ?? "") + "id: 1-\(state.seq)\ndata: {\(data),\"seq\":\(state.seq),\"unread\":\(unread)}\n\n"
             }
+            if let id { users[user]!.seqs[id] = state.seq }
             users[user]!.frames.append(frame(state.unread))
             if show { write(user, frame(state.unread + unreadOff)) }
         }
 
         func write(_ user: String, _ frame: String) {
+            // One who never connected has no streams.
+            guard users[user] != nil else { return }
+            guard users[user]!.delayed == nil else { return users[user]!.delayed!.append(frame) }
             for stream in users[user]!.streams { stream.writeBody(frame) }
         }
 
@@ -138,6 +154,13 @@ final class FakeServer: Sendable {
                     show = false
                     after.append { self.users[user]!.held.append(self.users[user]!.frames.last!) }
                 case .wrongID(number): ackID = "11111111" + id.dropFirst(8)
+                case .delay(number, let milliseconds):
+                    users[user]!.delayed = []
+                    loop.assumeIsolated().scheduleTask(in: .milliseconds(milliseconds)) {
+                        let frames = self.users[user]!.delayed!
+                        self.users[user]!.delayed = nil
+                        for frame in frames { self.write(user, frame) }
+                    }
                 case .disconnect(number):
                     for name in users.keys { for stream in users[name]!.streams { stream.close() } }
                 case .resync(number):
@@ -149,6 +172,7 @@ final class FakeServer: Sendable {
                 default: break
                 }
             }
+            users[user]!.data[id] = data
             let held = users[user]!.held
             users[user]!.held = []
             append(user, nil, body, id: id, show: show, unreadOff: off)
@@ -249,6 +273,14 @@ final class FakeServer: Sendable {
         private func handle(_ head: HTTPRequestHead, _ body: String) {
             let user = head.headers.first(name: "authorization").map { String($0.dropFirst(7)) } ?? ""
             let parts = head.uri.split(separator: "/").map(String.init)
+            // As a rival has it: nchan's paths, and Pushpin's to publish.
+            switch (head.method, parts.first ?? "") {
+            case (.GET, "sub"): return channel(parts[1])
+            case (.POST, "pub"): return published(to: parts[1], body)
+            case (.POST, "publish"): return pushed(body)
+            default: break
+            }
+            if head.uri.hasPrefix("/v1/notifications?") { return list(user, head.uri) }
             switch (head.method, parts.last ?? "") {
             case (.GET, "sse"): stream(user, head)
             case (.GET, "ready"): answer(200, "{\"version\":\"fake\"}")
@@ -303,6 +335,51 @@ final class FakeServer: Sendable {
                 if twice { inbox.write(name, data) }
             }
             answer(200, "{\"message\":\"sent\",\"edges\":1}")
+        }
+
+        /// Seven a page; the cursor holds what a query cannot.
+        private func list(_ user: String, _ uri: String) {
+            let state = inbox.users[user, default: .init()]
+            func number(_ id: String) -> Int { Int(id.suffix(12))! }
+            let ids = state.read.keys.sorted(by: >).filter { id in !inbox.has { if case .hide(number(id)) = $0 { true } else { false } } }
+            let first = uri.range(of: "&after=%26").map { Int(uri[$0.upperBound...])! } ?? 0
+            let page = ids.dropFirst(first).prefix(7).map { id in
+                let lie = inbox.has { if case .wrongState(number(id)) = $0 { true } else { false } }
+                return "{\"id\":\"\(id)\",\"seq\":\(state.seqs[id]!),\"read\":\(state.read[id]! != lie),\"data\":\(state.data[id]!)}"
+            }
+            let next = first + 7 < ids.count ? "\"&\(first + 7)\"" : "null"
+            answer(200, "{\"data\":[\(page.joined(separator: ","))],\"page\":{\"next\":\(next),\"limit\":7},\"last_event_id\":\"1-\(state.seq)\"}")
+        }
+
+        private func channel(_ name: String) {
+            user = name
+            write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n")
+            inbox.users[name, default: .init()].streams.append(self)
+        }
+
+        private func published(to channel: String, _ payload: String) {
+            inbox.created += 1
+            let number = inbox.created
+            let event = "id: 1700000000:\(number)\ndata: \(payload)\n\n"
+            for name in inbox.users.keys where name == channel && !inbox.has({ if case .lose(number) = $0 { true } else { false } }) {
+                inbox.write(name, event)
+                if inbox.has({ if case .double(number) = $0 { true } else { false } }) { inbox.write(name, event) }
+            }
+            answer(202, "queued")
+        }
+
+        private func pushed(_ body: String) {
+            struct Push: Decodable {
+                struct Item: Decodable {
+                    var channel: String
+                    var formats: [String: [String: String]]
+                }
+                var items: [Item]
+            }
+            guard let push = try? JSONDecoder().decode(Push.self, from: Data(body.utf8)), let content = push.items.first?.formats["http-stream"]?["content"] else {
+                return answer(400)
+            }
+            published(to: push.items[0].channel, String(content.dropFirst(6).dropLast(2)))
         }
 
         private static func parts(_ body: String) -> (names: [String], data: String) {

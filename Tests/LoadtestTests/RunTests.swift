@@ -167,6 +167,36 @@ struct RunTests {
         #expect(report.latency.request.p90 >= length / 2 * 0.9)
     }
 
+    @Test("one delayed event is the slowest, and the rest are not charged for it")
+    func delayed() async throws {
+        let report = try await run([.delay(30, milliseconds: 400)]).report
+        #expect(report.ok, "\(report.text)")
+        #expect(report.latency.publishToReceipt.max >= 399)
+        // Six of the sixty wait, the user's later ones among them: half of all have nothing to do with it.
+        #expect(report.latency.publishToReceipt.p50 < report.latency.publishToReceipt.p99)
+        #expect(report.latency.publishToReceipt.count == 60)
+    }
+
+    @Test("inboxes that the API lists as the streams showed them are right, over several pages")
+    func inboxes() async throws {
+        let report = try await run(connections: 4, users: 2, mix: 0.5) { $0.inboxUsers = 100 }.report
+        #expect(report.ok, "\(report.text)")
+        #expect(report.correctness.inboxesCompared == 2)
+    }
+
+    @Test("an inbox that lacks a notification, or has it in the wrong state, is wrong in that one", arguments: [FakeServer.Fault.hide(20), .wrongState(20)])
+    func wrongInbox(fault: FakeServer.Fault) async throws {
+        let report = try await run([fault]) { $0.inboxUsers = 100 }.report
+        #expect(report.correctness == Correctness(usersCompared: 6, inboxWrong: 1, inboxesCompared: 6))
+        #expect(!report.ok)
+    }
+
+    @Test("a notification that was lost on its stream is not counted again in the inbox")
+    func lostAndListed() async throws {
+        let report = try await run([.lose(20)]) { $0.inboxUsers = 100 }.report
+        #expect(report.correctness == Correctness(lost: 1, usersCompared: 6, inboxesCompared: 5))
+    }
+
     @Test("what is over the bound while the server stalls is counted as overrun")
     func overrun() async throws {
         let report = try await run([.stall(20, milliseconds: 300)], rate: 200) {

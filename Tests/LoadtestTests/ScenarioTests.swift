@@ -49,6 +49,23 @@ struct ScenarioTests {
         #expect(!report.ok)
     }
 
+    @Test("a rival is held to the same: what it loses and shows twice is counted", arguments: [Adapter.nchan, .pushpin], [Publish.direct, .broadcast])
+    func rivals(adapter: Adapter, publish: Publish) async throws {
+        func run(_ faults: [FakeServer.Fault]) async throws -> RunReport {
+            try await self.run(faults) {
+                $0.adapter = adapter
+                $0.publish = publish
+            }
+        }
+        let streams: UInt64 = publish == .broadcast ? 6 : 1
+        let right = try await run([])
+        #expect(right.ok, "\(right.text)")
+        #expect(right.throughput.received == 60 * streams)
+        let wrong = try await run([.lose(20), .double(30)])
+        #expect(wrong.correctness == Correctness(lost: streams, duplicated: streams))
+        #expect(!wrong.ok)
+    }
+
     @Test("streams that are all cut at once come back and catch up")
     func storm() async throws {
         let report = try await run { $0.stormAt = 0.2 }
@@ -75,6 +92,42 @@ struct ScenarioTests {
         #expect(report.phases.map(\.held) == [true, false])
         #expect(report.text.contains("last rate that held: 50/s"))
         #expect(report.ok)
+    }
+
+    @Test("a part that holds fewer streams closes some, and those that come back later have lost nothing", arguments: [Publish.notify, .direct, .trigger])
+    func connections(publish: Publish) async throws {
+        let report = try await run {
+            ($0.verifyUsers, $0.inboxUsers) = (6, 6)
+            $0.phases = [3, 6, 2, 5].map { count in
+                SendPhase(name: "part", rate: 100, duration: 0.3, warmup: 0, publish: publish, connections: count)
+            }
+        }
+        #expect(report.ok, "\(report.text)")
+        #expect(report.phases.map(\.streams) == [3, 6, 2, 5])
+        #expect(report.errors.disconnected == 0)
+        #expect(report.throughput.acknowledged == 120)
+    }
+
+    @Test("what was lost on a stream that was closed since is counted")
+    func lostBeforeClosed() async throws {
+        let report = try await run([.lose(12)]) {
+            $0.phases = [6, 1].map { SendPhase(name: "part", rate: 100, duration: 0.3, warmup: 0, connections: $0) }
+        }
+        #expect(report.correctness.lost == 1)
+    }
+
+    @Test("the patience for an earlier part does not end a later one")
+    func patience() async throws {
+        // The first part's patience (0.2 s, and 0.4 s for an answer) is over while the second one is being sent.
+        let report = try await run {
+            $0.ramp = RampLimit(p99: 10_000)
+            $0.requestTimeout = 0.4
+            $0.settle = 0
+            $0.phases = [SendPhase(name: "short", rate: 100, duration: 0.2, warmup: 0), SendPhase(name: "long", rate: 100, duration: 1, warmup: 0)]
+        }
+        #expect(report.phases.map(\.held) == [true, true], "\(report.text)")
+        #expect(report.throughput.acknowledged == 120)
+        #expect(report.phases[1].latency.count == 100)
     }
 
     @Test("a stall of two seconds in the middle shows in the percentiles and in its interval")
@@ -117,17 +170,17 @@ struct ScenarioFileTests {
 
     @Test("phases take what they do not say from the command line")
     func phases() throws {
-        let text = "phases:\n  - {name: calm, rate: 5, duration: 2, warm-up: 1}\n  - {duration: 3, publish: direct, group: 4}\n"
+        let text = "phases:\n  - {name: calm, rate: 5, duration: 2, warm-up: 1}\n  - {duration: 3, publish: direct, group: 4, connections: 70}\n"
         let phases = try ScenarioFile.phases(text, name: "f.yaml", base: base)
         #expect(phases == [
             SendPhase(name: "calm", rate: 5, duration: 2, warmup: 1),
-            SendPhase(name: "phase 2", rate: 10, duration: 3, warmup: 0, publish: .direct, group: 4),
+            SendPhase(name: "phase 2", rate: 10, duration: 3, warmup: 0, publish: .direct, group: 4, connections: 70),
         ])
     }
 
     @Test("an error in a scenario file names its line", arguments: [
         ("phases:\n  - duration: 1\n    rate: fast\n", 3), ("phases:\n  - duration: 1\n    speed: 3\n", 3), ("other: 1\n", 1),
-        ("phases:\n  - rate: 1\n", 2), ("phases:\n  - duration: 1\n    publish: pigeon\n", 3), ("phases:\n  - duration: 1\n    group: 1.5\n", 3),
+        ("phases:\n  - rate: 1\n", 2), ("phases:\n  - duration: 1\n    publish: pigeon\n", 3), ("phases:\n  - duration: 1\n    group: 1.5\n", 3), ("phases:\n  - duration: 1\n    connections: 0\n", 3),
     ])
     func errors(example: (String, Int)) {
         do {

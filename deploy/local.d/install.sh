@@ -4,7 +4,8 @@
 # The programs only: the services which Debian would start for them are neither wanted nor used.
 PACKAGES_TO_RUN=(postgresql redis-server haproxy curl ca-certificates)
 PACKAGES_TO_BUILD=(libpq-dev libhiredis-dev libcurl4-openssl-dev zlib1g-dev)
-PACKAGES_TO_TEST=(python3 python3-venv shellcheck)
+# The last three are the rivals that the load generator is tried on.
+PACKAGES_TO_TEST=(python3 python3-venv shellcheck nginx libnginx-mod-nchan pushpin)
 
 # has_package NAME: by what it is needed for, so that a machine that got it another way is left alone.
 has_package() {

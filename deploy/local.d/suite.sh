@@ -129,7 +129,8 @@ test_versions() {
 }
 
 test_scripts() {
-    shellcheck -x -a "$HERE/local" && shellcheck "$ROOT/.ci/run"
+    shellcheck -x -a "$HERE/local" && shellcheck "$ROOT/.ci/run" "$ROOT/loadtest/benchmarks/generator" &&
+        (cd "$ROOT" && shellcheck -x loadtest/rivals/nchan loadtest/rivals/pushpin loadtest/rivals/compare)
 }
 
 # The configuration that this command makes, with nodes that need not exist.
@@ -216,7 +217,43 @@ test_cluster() {
     "$HERE/local" up --state "$CARILLON_LOCAL_STATE" >>"$TEST_FOLDER/out/up.log" || die "the cluster does not come back"
     "$HERE/local" token load- --count 1000 --state "$CARILLON_LOCAL_STATE" >"$TEST_FOLDER/tokens" || die "no tokens"
     check "load generator (${load[*]})" run_load "${load[@]}"
-    check "chaos (${chaos[*]})" run_chaos "${chaos[@]}"
+    test_scenarios
+    check "chaos (${chaos[*]})" run_chaos --html "$TEST_FOLDER/chaos.html" "${chaos[@]}"
+}
+
+# Every scenario and way to publish of the load generator, for a few seconds; all that it counts as wrong must be 0.
+test_scenarios() {
+    local name
+    local -a few=(--connections 100 --users 50 --rate 50 --duration 3 --warm-up 1)
+    for name in trigger direct broadcast; do check "load generator: publishes by $name" run_load "${few[@]}" --publish "$name"; done
+    for name in reconnect-storm slow-readers; do check "load generator: $name" run_load "${few[@]}" --scenario "$name"; done
+    check "load generator: ramp" run_load "${few[@]}" --duration 2 --scenario ramp --ramp-factor 2
+    check "load generator: two processes, several addresses" run_load "${few[@]}" --processes 2 --sources 127.0.0.2-127.0.0.3
+    cat >"$TEST_FOLDER/scenario.yaml" <<'YAML'
+phases:
+  - {name: few, connections: 20, duration: 2, mix: 0.5}
+  - {name: more, connections: 120, duration: 2, rate: 80, publish: trigger}
+  - {name: fewer, connections: 60, duration: 2, group: 5}
+YAML
+    check "load generator: a file of phases" run_load "${few[@]}" --scenario "$TEST_FOLDER/scenario.yaml" --html "$TEST_FOLDER/run.html"
+    for name in nchan pushpin; do check "load generator: $name" run_rival "$name" "${few[@]}"; done
+}
+
+run_rival() {
+    local name=$1 status=0
+    shift
+    if "$ROOT/loadtest/rivals/$name" start "$TEST_FOLDER/$name" >"$TEST_FOLDER/out/$name.env"; then
+        (
+            # shellcheck source=/dev/null
+            . "$TEST_FOLDER/out/$name.env"
+            CARILLON_PIDS=$RIVAL_PIDS timeout --kill-after=10 120 "$TEST_LOADTEST" run --adapter "$name" --target "$RIVAL_URL" \
+                --publish-target "$RIVAL_PUBLISH_URL" "$@" </dev/null >&2
+        ) || status=$?
+    else
+        status=1
+    fi
+    "$ROOT/loadtest/rivals/$name" stop "$TEST_FOLDER/$name"
+    return "$status"
 }
 
 # Every node and server is killed, frozen and stopped at random; nothing may be lost, doubled, out of order or counted wrongly.

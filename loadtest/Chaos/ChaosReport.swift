@@ -72,6 +72,11 @@ struct ChaosReport: Codable, Sendable {
     var compared: Compared
     /// From due to the bytes on a stream, in milliseconds.
     var publishToReceipt: Percentiles
+    /// For plots, in seconds since the run began: latency by due time, its percentiles, each second, and the faults.
+    var intervals: [Interval]
+    var curve: [CurvePoint]
+    var samples: [Sample]
+    var marks: [Mark]
     var silences: SilenceReport
     /// Of the database, before and after.
     var epochs: [UInt64]
@@ -86,7 +91,7 @@ struct ChaosReport: Codable, Sendable {
 
     init(
         plan: RunPlan, faults: FaultPlan, records: [FaultRecord], skipped: [Fault], origin: UInt64, result: LoopResult, oracle: ChaosOracle,
-        epochs: (UInt64, UInt64), quietSeconds: Double
+        epochs: (UInt64, UInt64), quietSeconds: Double, samples: [Sample] = []
     ) {
         func seconds(_ time: UInt64) -> Double { ((Double(time) - Double(origin)) / 1e8).rounded() / 10 }
         command = CommandLine.arguments.redacted
@@ -122,6 +127,11 @@ struct ChaosReport: Codable, Sendable {
         )
         compared = Compared(users: oracle.users, changes: oracle.rows, streams: oracle.streams, events: oracle.events)
         publishToReceipt = result.receipt.percentiles
+        func sinceStart(_ time: UInt64) -> Double { Double(time - min(time, plan.origin)) / 1e9 }
+        intervals = result.receipt.timeline(at: sinceStart(origin) + plan.warmup)
+        curve = result.receipt.curve
+        self.samples = samples
+        marks = records.map { Mark(at: sinceStart($0.began), name: $0.fault.text, until: $0.recovered.map(sinceStart)) }
         silences = SilenceReport(records, oracle.receipts)
         self.epochs = [epochs.0, epochs.1]
         self.quietSeconds = quietSeconds
@@ -143,6 +153,19 @@ struct ChaosReport: Codable, Sendable {
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
             return try encoder.encode(self) + Data("\n".utf8)
         }
+    }
+
+    var page: String {
+        let tiles = [
+            ("wrong", String(wrongCounts.values.reduce(0, +))), ("faults", String(faults.count)), ("writes accepted", Self.number(writes.share * 100) + " %"),
+            ("p50", Plot.label(publishToReceipt.p50) + " ms"), ("p99", Plot.label(publishToReceipt.p99) + " ms"),
+            ("changes compared", String(compared.changes)), ("quiet after", Self.number(quietSeconds) + " s"),
+        ]
+        return HTMLPage(
+            title: "Carillon chaos", ok: ok,
+            subtitle: "seed \(seed) · \(streams.connections) streams · \(Plot.label(rate))/s for \(Plot.label(duration)) s · \(machine.cpu), \(machine.cores) cores",
+            tiles: tiles, plots: Plot.of(intervals: intervals, curve: curve, samples: samples, marks: marks), text: text
+        ).page
     }
 
     static func text(of plan: FaultPlan) -> String {

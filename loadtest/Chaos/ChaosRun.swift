@@ -1,4 +1,5 @@
 import Foundation
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
@@ -83,9 +84,10 @@ struct ChaosRun: Sendable {
         let epoch = try await reader.epoch()
         let injector = FaultInjector(plan: faults, control: control, proxies: proxies, tell: tell)
         let engine = try await LoadEngine.start(plan)
+        let samples = NIOLockedValueBox<[Sample]>([])
         do {
             let report = try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await watch(engine) }
+                group.addTask { try await watch(engine, samples) }
                 group.addTask {
                     for await _ in interrupts {
                         tell("interrupted")
@@ -95,7 +97,7 @@ struct ChaosRun: Sendable {
                     }
                 }
                 defer { group.cancelAll() }
-                return try await drive(engine, injector, faults, reader, epoch)
+                return try await drive(engine, injector, faults, reader, epoch, samples)
             }
             await injector.release()
             try await engine.stop()
@@ -109,7 +111,8 @@ struct ChaosRun: Sendable {
     }
 
     private func drive(
-        _ engine: LoadEngine, _ injector: FaultInjector, _ faults: FaultPlan, _ reader: ChangeLogReader, _ epoch: UInt64
+        _ engine: LoadEngine, _ injector: FaultInjector, _ faults: FaultPlan, _ reader: ChangeLogReader, _ epoch: UInt64,
+        _ samples: NIOLockedValueBox<[Sample]>
     ) async throws -> ChaosReport {
         try await engine.openStreams()
         let opened = try await engine.counters()
@@ -148,7 +151,8 @@ struct ChaosRun: Sendable {
         }
         return ChaosReport(
             plan: plan, faults: faults, records: await injector.records, skipped: await injector.skipped, origin: origin, result: result, oracle: oracle,
-            epochs: (epoch, try await reader.epoch()), quietSeconds: quiet
+            epochs: (epoch, try await reader.epoch()), quietSeconds: quiet,
+            samples: samples.withLockedValue { $0 }
         )
     }
 
@@ -198,7 +202,11 @@ struct ChaosRun: Sendable {
         return oracle
     }
 
-    private func watch(_ engine: LoadEngine) async throws {
+    /// Seconds after which the processes are looked up again: faults replace them.
+    private static let lookUp = 5
+
+    private func watch(_ engine: LoadEngine, _ samples: NIOLockedValueBox<[Sample]>) async throws {
+        var watched = WatchedProcess.parse(control.environment.list("CARILLON_PIDS"))
         var second = 0
         var before = LoopCounters()
         while !Task.isCancelled {
@@ -206,6 +214,12 @@ struct ChaosRun: Sendable {
             let now = try await engine.counters()
             second += 1
             progress(Progress(plan: plan, second: second, before: before, now: now))
+            if second % Self.lookUp == 0, let found = try? await control.processes() { watched = found }
+            let sample = Sample(
+                at: Double(monotonicNow() - plan.origin) / 1e9, live: now.live, sent: now.sent - before.sent, received: now.received - before.received,
+                errors: now.failures - before.failures, processes: ProcessTable.usage(of: watched)
+            )
+            samples.withLockedValue { if $0.count < LoadRun.samplesAtMost { $0.append(sample) } }
             before = now
         }
     }

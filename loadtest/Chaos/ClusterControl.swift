@@ -75,12 +75,13 @@ struct ClusterControl: Sendable {
     }
 
     func pid(_ name: String) async throws -> Int32? {
+        try await processes().first { $0.name == name }?.pid
+    }
+
+    /// Those that run now.
+    func processes() async throws -> [WatchedProcess] {
         let said = ClusterEnvironment(values: ClusterEnvironment.exports(try await script.run(["env"], seconds: 30)))
-        for pair in said.list("CARILLON_PIDS") {
-            let parts = pair.split(separator: "=")
-            if parts.count == 2, parts[0] == name { return Int32(parts[1]) }
-        }
-        return nil
+        return WatchedProcess.parse(said.list("CARILLON_PIDS"))
     }
 
     /// Stops every process of it, and answers which.

@@ -52,7 +52,7 @@ enum Outcome: Equatable, Sendable {
 }
 
 /// Which call of which loop; `rec_id` in writing.
-struct CallNumber: Hashable, Sendable, CustomStringConvertible {
+struct CallNumber: Hashable, Codable, Sendable, CustomStringConvertible {
     let loop: Int32
     let number: Int32
 
@@ -63,11 +63,17 @@ struct CallNumber: Hashable, Sendable, CustomStringConvertible {
         self.number = Int32(number)
     }
 
-    init?(_ text: String) {
-        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
-        guard parts.count == 2, let loop = Int32(parts[0]), let number = Int32(parts[1]), loop >= 0, number >= 0 else { return nil }
+    /// Two numbers with a dash between them.
+    init?(_ bytes: UnsafeRawBufferPointer) {
+        guard let position = StreamPosition(bytes), let loop = Int32(exactly: position.epoch), let number = Int32(exactly: position.seq) else { return nil }
         self.loop = loop
         self.number = number
+    }
+
+    init?(_ text: String) {
+        var text = text
+        guard let call = text.withUTF8({ CallNumber(UnsafeRawBufferPointer($0)) }) else { return nil }
+        self = call
     }
 }
 

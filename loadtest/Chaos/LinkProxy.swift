@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import NIOPosix
 
@@ -21,10 +22,24 @@ final class LinkProxy {
     private(set) var mode = Mode.pass
     private var closing = false
 
+    /// A listener on a port that the kernel gives to no outgoing connection, which could take it while the link is cut.
+    private static func probe(on eventLoop: any EventLoop) async throws -> any Channel {
+        let range = (try? String(contentsOfFile: "/proc/sys/net/ipv4/ip_local_port_range", encoding: .utf8))?.split(whereSeparator: \.isWhitespace)
+        let last = min(range?.first.flatMap { Int($0) } ?? 0, 32_768)
+        for _ in 0..<20 where last > 12_000 {
+            do {
+                return try await ServerBootstrap(group: eventLoop).bind(host: "127.0.0.1", port: Int.random(in: 10_000..<last)).get()
+            } catch is IOError {
+                // Taken: another one is tried.
+            }
+        }
+        return try await ServerBootstrap(group: eventLoop).bind(host: "127.0.0.1", port: 0).get()
+    }
+
     /// Listens on a free port of 127.0.0.1.
     static func start(target: SocketAddress, on eventLoop: any EventLoop) async throws -> Reference {
         // The port is known only once it is bound, so the first listener is replaced by the proxy's own.
-        let probe = try await ServerBootstrap(group: eventLoop).bind(host: "127.0.0.1", port: 0).get()
+        let probe = try await probe(on: eventLoop)
         let port = probe.localAddress?.port ?? 0
         try await probe.close()
         let reference = try await eventLoop.submit {

@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// A walk over JSON (RFC 8259) that builds no tree: the caller enters what it wants and skips the rest.
 ///
 /// Every byte is looked at once; a member of a nested object can therefore never be taken for one of the outer object,
@@ -12,7 +18,7 @@ struct JSONReader {
         func matches(_ other: StaticString) -> Bool {
             guard escaped else {
                 return bytes.count == other.utf8CodeUnitCount
-                    && bytes.elementsEqual(UnsafeBufferPointer(start: other.utf8Start, count: other.utf8CodeUnitCount))
+                    && memcmp(bytes.baseAddress ?? UnsafeRawPointer(other.utf8Start), other.utf8Start, bytes.count) == 0
             }
             return string == other.description
         }

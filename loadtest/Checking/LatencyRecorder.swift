@@ -63,12 +63,64 @@ struct LatencyRecorder: Sendable {
 
     /// Counted messages a second, from the start of the window to the last of them: a server that falls behind shows
     /// less than the rate.
-    var perSecond: Double {
+    var perSecond: Double { perSecond(forgiving: 0) }
+
+    /// The same, with so many nanoseconds allowed to the last of them after the end of the window.
+    func perSecond(forgiving tail: UInt64) -> Double {
         guard count > 0, last > window.lowerBound else { return 0 }
-        return Double(count) * 1e9 / Double(earlier + elapsed)
+        let forgiven = Swift.min(tail, last > window.upperBound ? last - window.upperBound : 0)
+        return Double(count) * 1e9 / Double(earlier + elapsed - forgiven)
     }
 
     var percentiles: Percentiles { Percentiles(histogram) }
+
+    /// Moves it to a clock over which the present one is so many nanoseconds ahead.
+    mutating func shift(by offset: Int64) {
+        func moved(_ time: UInt64) -> UInt64 { time == 0 ? 0 : time &- UInt64(bitPattern: offset) }
+        window = moved(window.lowerBound)..<moved(window.upperBound)
+        last = moved(last)
+    }
+}
+
+extension LatencyRecorder: Codable {
+    private enum CodingKeys: String, CodingKey { case from, to, earlier, last, interval, counts, intervals }
+
+    init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        let (from, to) = (try values.decode(UInt64.self, forKey: .from), try values.decode(UInt64.self, forKey: .to))
+        guard from <= to else { throw LoadtestError.malformed("A window ends before it begins") }
+        let parts = try values.decode([[UInt64]].self, forKey: .intervals)
+        self.init(window: from..<to, intervals: !parts.isEmpty)
+        guard intervals.count == parts.count else { throw LoadtestError.malformed("A window has another number of intervals") }
+        earlier = try values.decode(UInt64.self, forKey: .earlier)
+        last = try values.decode(UInt64.self, forKey: .last)
+        histogram.record(pairs: try values.decode([UInt64].self, forKey: .counts))
+        for (index, pairs) in parts.enumerated() { intervals[index].record(pairs: pairs) }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(window.lowerBound, forKey: .from)
+        try values.encode(window.upperBound, forKey: .to)
+        try values.encode(earlier, forKey: .earlier)
+        try values.encode(last, forKey: .last)
+        try values.encode(histogram.pairs, forKey: .counts)
+        try values.encode(intervals.map(\.pairs), forKey: .intervals)
+    }
+}
+
+extension Histogram<UInt64> {
+    /// Each value that occurs with how often it does, one after the other: most of a histogram is empty.
+    fileprivate var pairs: [UInt64] {
+        var pairs = recordedValues().flatMap { [$0.value, $0.count] }
+        // The largest itself, and not its bucket's end.
+        if pairs.count >= 2 { pairs[pairs.count - 2] = maxRecorded }
+        return pairs
+    }
+
+    fileprivate mutating func record(pairs: [UInt64]) {
+        for index in stride(from: 0, to: pairs.count - 1, by: 2) { record(pairs[index], count: pairs[index + 1]) }
+    }
 }
 
 /// Milliseconds.

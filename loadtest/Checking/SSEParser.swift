@@ -35,6 +35,8 @@ struct SSEParser {
     private static let limit = 1 << 20
 
     private var line: [UInt8] = []
+    /// The block's data where it lies in what is being fed, as long as it is one line; what outlives the call, or has several, is in `data`.
+    private var inPlace: UnsafeRawBufferPointer?
     private var data: [UInt8] = []
     private var hasData = false
     private var name = SSEBlock.Name.message
@@ -47,6 +49,7 @@ struct SSEParser {
     /// Takes the next bytes and calls `body` for each block that they complete.
     mutating func feed(_ bytes: UnsafeRawBufferPointer, _ body: (SSEBlock) throws(LoadtestError) -> Void) throws(LoadtestError) {
         guard let base = bytes.baseAddress else { return }
+        defer { keep() }
         var position = 0
         while position < bytes.count {
             if afterCarriageReturn {
@@ -78,12 +81,18 @@ struct SSEParser {
                 var failure: LoadtestError?
                 whole.withUnsafeBytes {
                     do throws(LoadtestError) { try take($0, body) } catch { failure = error }
+                    keep()
                 }
                 if let failure { throw failure }
-                whole.removeAll(keepingCapacity: true)
-                swap(&whole, &line)
             }
         }
+    }
+
+    /// Copies what would not outlive its bytes.
+    private mutating func keep() {
+        guard let bytes = inPlace else { return }
+        data.append(contentsOf: bytes)
+        inPlace = nil
     }
 
     private mutating func take(_ whole: UnsafeRawBufferPointer, _ body: (SSEBlock) throws(LoadtestError) -> Void) throws(LoadtestError) {
@@ -100,9 +109,14 @@ struct SSEParser {
         let field = UnsafeRawBufferPointer(rebasing: line[..<colon])
         let value = UnsafeRawBufferPointer(rebasing: line[start...])
         if field.says("data") {
-            if hasData { data.append(0x0a) }
-            data.append(contentsOf: value)
-            guard data.count <= Self.limit else { throw .malformed("The data of an event is longer than 1 MiB") }
+            if hasData {
+                keep()
+                data.append(0x0a)
+                data.append(contentsOf: value)
+            } else {
+                inPlace = value
+            }
+            guard data.count + (inPlace?.count ?? 0) <= Self.limit else { throw .malformed("The data of an event is longer than 1 MiB") }
             hasData = true
             touched = true
         } else if field.says("id") {
@@ -119,11 +133,14 @@ struct SSEParser {
 
     private mutating func dispatch(_ body: (SSEBlock) throws(LoadtestError) -> Void) throws(LoadtestError) {
         guard touched else { return }
-        // The fields are put back before the call: a block that is refused must not colour the next one.
+        // The fields are put back before the call: a block that is refused must not colour the next one. A stream keeps no memory for its last one.
         var taken: [UInt8] = []
         swap(&taken, &data)
+        let inPlace = self.inPlace
+        self.inPlace = nil
         let (name, id, hasData, retry) = (self.name, self.id, self.hasData, self.retry)
         (self.name, self.id, self.hasData, self.retry, touched) = (.message, .absent, false, nil, false)
+        if let inPlace { return try body(SSEBlock(name: name, id: id, data: inPlace, hasData: hasData, retry: retry)) }
         var failure: LoadtestError?
         taken.withUnsafeBytes { bytes in
             do throws(LoadtestError) {
@@ -131,8 +148,6 @@ struct SSEParser {
             } catch { failure = error }
         }
         if let failure { throw failure }
-        taken.removeAll(keepingCapacity: true)
-        swap(&taken, &data)
     }
 
     private static func name(_ value: UnsafeRawBufferPointer) -> SSEBlock.Name {

@@ -31,10 +31,11 @@ struct StreamEvent {
         self.facts = facts
     }
 
-    /// Reads the block's JSON. `run` is the run id that `data.run` must name for `data.due` to count.
-    init(_ block: SSEBlock, run: [UInt8]) throws(LoadtestError) {
+    /// Reads the block's JSON. `run` is the run id that `data.run` must name for `data.due` to count; without `numbered` the ids are
+    /// another program's, and say nothing here.
+    init(_ block: SSEBlock, run: [UInt8], numbered: Bool = true) throws(LoadtestError) {
         name = block.name
-        id = block.id
+        id = numbered ? block.id : .absent
         hasData = block.hasData
         facts = block.hasData ? try Self.facts(block.data, run: run) : Facts()
     }
@@ -52,7 +53,7 @@ struct StreamEvent {
             } else if key.matches("unseen") {
                 facts.unseen = try reader.integerIfAny()
             } else if key.matches("rec_id") {
-                facts.call = try reader.stringIfAny().flatMap { CallNumber($0.string) }
+                facts.call = try reader.stringIfAny().flatMap { CallNumber($0.bytes) }
             } else if key.matches("all") {
                 facts.all = try reader.boolIfAny() ?? false
             } else if key.matches("ephemeral") {

@@ -30,7 +30,7 @@ struct UnreadModel {
 
     private(set) var unread: Int64?
     private var known: [NotificationID: Entry] = [:]
-    private var order = CircularBuffer<NotificationID>()
+    private var order = CircularBuffer<NotificationID>(initialCapacity: 1)
     /// Everything whose state is older was read by a `read_all`; no entry is touched for that.
     private var mark: UInt64 = 0
 

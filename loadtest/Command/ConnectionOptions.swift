@@ -56,11 +56,12 @@ struct ConnectionOptions: ParsableArguments {
     var script: LocalScript { LocalScript(path: local, state: state) }
 
     /// The plan, with tokens; `seconds` is how long they must be valid.
-    func plan(seconds: Double, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
+    func plan(seconds: Double, adapter: Adapter = .carillon, processes: Int = 1, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
         guard connections > 0, users.map({ $0 > 0 }) ?? true, (1...64).contains(loops), connectRate > 0, publishConnections > 0, connectTimeout > 0,
             requestTimeout > 0
         else { throw LoadtestError.usage("A number is zero, negative or too large", "Give positive numbers, and at most 64 loops") }
-        try FileDescriptorLimit.require(connections + publishConnections)
+        try FileDescriptorLimit.require((connections + publishConnections) / max(1, processes))
+        guard adapter.isCarillon else { return try rivalPlan(adapter) }
         let complete = !target.isEmpty && apiKey != nil && (tokens != nil || jwtSecret != nil)
         let environment = try known ?? (complete ? ClusterEnvironment(values: ProcessInfo.processInfo.environment) : ClusterEnvironment.current(script: script))
         let targets = try urls(target, environment, nodes: "CARILLON_EDGE_URLS")
@@ -73,11 +74,29 @@ struct ConnectionOptions: ParsableArguments {
             runID: run, targets: targets, publishTargets: publishTargets, apiKey: key,
             users: makeUsers(run: run, environment: environment, seconds: Int(seconds) + 3_600), connections: connections
         )
+        pace(&plan)
+        return plan
+    }
+
+    private func pace(_ plan: inout RunPlan) {
         plan.loops = loops
         plan.connectRate = connectRate
         plan.connectTimeout = connectTimeout
         plan.requestTimeout = requestTimeout
         plan.publishConnections = publishConnections
+    }
+
+    /// Rivals know no users, so that there are no tokens and no key.
+    private func rivalPlan(_ adapter: Adapter) throws -> RunPlan {
+        guard !target.isEmpty else { throw LoadtestError.usage("There is no target", "Give --target; loadtest/rivals/\(adapter) says which") }
+        let run = String(UInt64.random(in: 0...(.max)), radix: 36)
+        let resolve = { (url: String) throws(LoadtestError) in try Target(url.hasSuffix("/") ? String(url.dropLast()) : url, allowRemote: allowRemote) }
+        var plan = try RunPlan(
+            runID: run, targets: target.map(resolve), publishTargets: (publishTarget.isEmpty ? target : publishTarget).map(resolve), apiKey: "",
+            users: (0..<(users ?? connections)).map { RunPlan.User(name: "lt-\(run)-\($0)", token: "") }, connections: connections
+        )
+        plan.adapter = adapter
+        pace(&plan)
         return plan
     }
 

@@ -5,7 +5,7 @@ struct Loadtest: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "carillon-loadtest",
         abstract: "Loads a Carillon cluster and checks that every stream shows every change once, in order, with the right count.",
-        subcommands: [RunCommand.self, IdleCommand.self, CompareCommand.self]
+        subcommands: [RunCommand.self, IdleCommand.self, CompareCommand.self, WorkerCommand.self]
     )
 }
 

@@ -49,6 +49,7 @@ extension RunCommand {
         defer { for source in sources { source.cancel() } }
         let report = try await chaos.run(interrupts: interrupts)
         writer.finish()
+        if let html { try Self.write(Data(report.page.utf8), to: html) }
         try write(report.text, try report.json)
         if !report.ok { throw ExitCode(1) }
     }

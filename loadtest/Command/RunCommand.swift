@@ -64,8 +64,19 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Addresses that streams come from: 127.0.0.2-127.0.0.9.")
     var sources: String?
 
-    @Option(name: .long, help: "notify, trigger, direct or broadcast.")
-    var publish = Publish.notify
+    @Option(name: .customLong("publish"), help: "notify, trigger, direct or broadcast. Default: notify, for rivals direct.")
+    var chosenPublish: Publish?
+
+    @Option(name: .long, help: "carillon, or a rival for comparison: nchan, pushpin (see loadtest/rivals).")
+    var adapter = Adapter.carillon
+
+    @Option(name: .long, help: "Processes that hold the streams and send, this program's own.")
+    var processes = 1
+
+    @Option(name: .long, parsing: .upToNextOption, help: "HOST:PORT of `carillon-loadtest worker --listen` on other machines, which take a share.")
+    var worker: [String] = []
+
+    private var publish: Publish { chosenPublish ?? (adapter.isCarillon ? .notify : .direct) }
 
     @Option(name: .long, help: "Requests due and not answered; past it they count as overrun.")
     var outstanding = 20_000
@@ -76,6 +87,9 @@ struct RunCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Users whose count is compared with the API's at the end.")
     var verify = 1_000
 
+    @Option(name: .long, help: "Users whose whole inbox is read at the end and compared, notification by notification, with what their stream showed.")
+    var verifyInboxes = 100
+
     @Option(name: .long, help: "Write the report there as one HTML file with plots.")
     var html: String?
 
@@ -85,14 +99,23 @@ struct RunCommand: AsyncParsableCommand {
     func run() async throws {
         let mix = self.mix ?? (scenario == .chaos ? 0.5 : 0.1)
         guard rate > 0, rate <= 1_000_000, duration > 0, duration <= 604_800, (0...3_600).contains(warmup), (1...10_000).contains(group),
-            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0, rampFactor > 1, rampFactor <= 10, rampP99 > 0, (1...99).contains(slowPercent),
+            (0...10).contains(mix), outstanding > 0, (0...600).contains(settle), verify >= 0, verifyInboxes >= 0, rampFactor > 1, rampFactor <= 10, rampP99 > 0, (1...99).contains(slowPercent),
             stormAt.map({ (0..<duration + warmup).contains($0) }) ?? true
         else {
             throw LoadtestError.usage("A number is out of its bounds", "See --help; rates and durations are positive, a group has 1 to 10000 users")
         }
+        guard (1...256).contains(processes), worker.count <= 256 else { throw LoadtestError.usage("--processes is out of its bounds", "Give 1 to 256") }
+        guard scenario != .chaos || processes + worker.count == 1 else { throw LoadtestError.usage("chaos runs in one process", "Leave --processes and --worker out") }
         guard scenario != .chaos || publish == .notify else { throw LoadtestError.usage("chaos publishes by notify", "Leave --publish out") }
+        guard scenario != .chaos || adapter.isCarillon else { throw LoadtestError.usage("chaos needs a Carillon cluster", "Leave --adapter out") }
         if scenario == .chaos { return try await runChaos(mix: mix) }
-        var plan = try connection.plan(seconds: max(3_600, warmup + duration))
+        // The file's parts may hold more streams than the command line says.
+        var file: [SendPhase] = []
+        if case .file(let path) = scenario { file = try phases(of: path, mix: mix) }
+        var connection = connection
+        connection.connections = max(connection.connections, file.compactMap(\.connections).max() ?? 0)
+        for index in file.indices where file[index].connections == nil { file[index].connections = self.connection.connections }
+        var plan = try connection.plan(seconds: max(3_600, max(warmup + duration, file.reduce(0) { $0 + $1.warmup + $1.duration })), adapter: adapter, processes: processes + worker.count)
         guard group <= plan.users.count else {
             throw LoadtestError.usage("A group of \(group) is more than \(plan.users.count) users", "Give a smaller --group or more --users")
         }
@@ -104,16 +127,28 @@ struct RunCommand: AsyncParsableCommand {
         plan.outstandingLimit = outstanding
         plan.settle = settle
         plan.verifyUsers = verify
+        plan.inboxUsers = adapter.isCarillon ? verifyInboxes : 0
+        plan.phases = file
         try arrange(&plan)
-        for phase in plan.parts where phase.group > plan.users.count {
-            throw LoadtestError.usage("A group of \(phase.group) is more than \(plan.users.count) users", "Give a smaller group or more --users")
+        for phase in plan.parts where phase.group > plan.users.count / (processes + worker.count) {
+            throw LoadtestError.usage("A group of \(phase.group) is more than the users of a process", "Give a smaller group or more --users")
+        }
+        guard adapter.isCarillon || Set(plan.parts.map(\.publish)).count == 1 && plan.parts.allSatisfy({ $0.publish.isDirect && $0.group == 1 }) else {
+            throw LoadtestError.usage("A rival takes direct events, one channel each, or broadcasts", "Give --publish direct or broadcast, and no --group")
         }
         // Without numbers of their own answers, streams are known to be complete only from the counts of all users.
         if plan.parts.contains(where: { $0.publish == .trigger }) { plan.verifyUsers = plan.users.count }
         let cluster = try ClusterEnvironment.known(connection)
         plan.processes = WatchedProcess.parse(cluster.list("CARILLON_PIDS"))
         let writer = ProgressWriter()
-        var report = try await LoadRun(plan: plan, progress: { writer.write($0) }).run()
+        var run = LoadRun(plan: plan, progress: { writer.write($0) })
+        if processes + worker.count > 1 {
+            run.workers = WorkerFleet.Settings(
+                children: processes, remote: worker, allowRemote: connection.allowRemote,
+                secret: ProcessInfo.processInfo.environment["CARILLON_LOADTEST_SECRET"] ?? ""
+            )
+        }
+        var report = try await run.run()
         writer.finish()
         report.versions = ServerVersions.read(cluster)
         if let html { try Self.write(Data(HTMLReport(report).page.utf8), to: html) }
@@ -147,17 +182,13 @@ struct RunCommand: AsyncParsableCommand {
             while plan.phases.count < Self.rampSteps, rate <= 1_000_000 {
                 plan.phases.append(
                     SendPhase(
-                        name: "\(Int(rate))/s", rate: rate, duration: duration, warmup: plan.phases.isEmpty ? warmup : min(1, warmup), publish: publish,
+                        name: "\(Plot.label(rate))/s", rate: rate, duration: duration, warmup: plan.phases.isEmpty ? warmup : min(1, warmup), publish: publish,
                         group: group, mix: plan.mix
                     )
                 )
                 rate *= rampFactor
             }
-        case .file(let path):
-            guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-                throw LoadtestError.usage("The file '\(path)' cannot be read", "Give a name of --help, or a YAML file")
-            }
-            plan.phases = try ScenarioFile.phases(text, name: path, base: plan.parts[0])
+        case .file: break
         }
         // A direct event has no id, so that there is nothing to read or to delete; every stream is in a broadcast.
         if plan.publish.isDirect { plan.mix = 0 }
@@ -166,6 +197,14 @@ struct RunCommand: AsyncParsableCommand {
             plan.phases[index].mix = 0
             if plan.phases[index].publish == .broadcast { plan.phases[index].group = 1 }
         }
+    }
+
+    private func phases(of path: String, mix: Double) throws -> [SendPhase] {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+            throw LoadtestError.usage("The file '\(path)' cannot be read", "Give a name of --help, or a YAML file")
+        }
+        let base = SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)
+        return try ScenarioFile.phases(text, name: path, base: base)
     }
 
     /// Steps of a ramp.

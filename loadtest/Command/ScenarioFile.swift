@@ -46,6 +46,10 @@ struct ScenarioFile {
                 hasDuration = true
             case "warm-up", "warmup": phase.warmup = try bounded(0...3_600)
             case "mix": phase.mix = try bounded(0...10)
+            case "connections":
+                let connections = try bounded(1...10_000_000)
+                guard connections == connections.rounded() else { throw wrong(file, value.mark, "'connections' must be a whole number") }
+                phase.connections = Int(connections)
             case "group":
                 let group = try bounded(1...10_000)
                 guard group == group.rounded() else { throw wrong(file, value.mark, "'group' must be a whole number") }

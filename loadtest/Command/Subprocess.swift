@@ -50,11 +50,45 @@ enum Subprocess {
         return signal == 0 ? (status >> 8) & 0xff : 128 + signal
     }
 
+    /// Starts a program with one end of a socket as its standard input, and what it prints on this one's standard error.
+    ///
+    /// - Returns: Its pid, to be given to ``reap(_:patience:)``, and the other end.
+    static func startConnected(_ path: String, _ arguments: [String]) throws(LoadtestError) -> (pid: pid_t, socket: Int32) {
+        var ends: [Int32] = [-1, -1]
+        let (pid, error) = starting.withLock { () -> (pid_t, Int32) in
+            #if os(Linux)
+                let stream = Int32(SOCK_STREAM.rawValue)
+            #else
+                let stream = SOCK_STREAM
+            #endif
+            guard socketpair(AF_UNIX, stream, 0, &ends) == 0 else { return (0, errno) }
+            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+            return spawn(path, [path] + arguments, nil, input: ends[1], output: STDERR_FILENO)
+        }
+        if ends[1] >= 0 { close(ends[1]) }
+        guard error == 0 else {
+            if ends[0] >= 0 { close(ends[0]) }
+            throw failure(path, error)
+        }
+        return (pid, ends[0])
+    }
+
+    /// Waits for a process that was started and told to end; after so many seconds it is killed.
+    static func reap(_ pid: pid_t, patience: Double) async {
+        let deadline = monotonicNow() + UInt64(patience * 1e9)
+        var status: Int32 = 0
+        while waitpid(pid, &status, WNOHANG) == 0 {
+            if monotonicNow() > deadline { kill(pid, SIGKILL) }
+            // Cancelled or not, it has to end.
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+    }
+
     private static func failure(_ path: String, _ code: Int32) -> LoadtestError {
         .environment("'\(path)' did not start (\(String(cString: strerror(code))))", "Check that it is installed and can be run")
     }
 
-    private static func spawn(_ path: String, _ arguments: [String], _ environment: [String: String]?, output: Int32) -> (pid_t, Int32) {
+    private static func spawn(_ path: String, _ arguments: [String], _ environment: [String: String]?, input: Int32? = nil, output: Int32) -> (pid_t, Int32) {
         #if canImport(Darwin)
             var actions: posix_spawn_file_actions_t?
             var attributes: posix_spawnattr_t?
@@ -68,8 +102,14 @@ enum Subprocess {
             posix_spawn_file_actions_destroy(&actions)
             posix_spawnattr_destroy(&attributes)
         }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        if let input { posix_spawn_file_actions_adddup2(&actions, input, 0) } else { posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0) }
         posix_spawn_file_actions_adddup2(&actions, output, 1)
+        #if os(Linux)
+            // Nothing else is the child's: a listening socket that it held would go on listening.
+            for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? [] {
+                if let descriptor = Int32(name), descriptor > STDERR_FILENO { posix_spawn_file_actions_addclose(&actions, descriptor) }
+            }
+        #endif
         // No signal blocked, none ignored.
         var none = sigset_t()
         sigemptyset(&none)

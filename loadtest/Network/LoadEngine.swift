@@ -2,7 +2,7 @@ import NIOCore
 import NIOPosix
 
 /// The event loops of a run and what can be asked of all of them.
-struct LoadEngine: Sendable {
+struct LoadEngine: LoadDriver {
     let plan: RunPlan
     private let group: MultiThreadedEventLoopGroup
     private let loops: [LoadLoop.Reference]
@@ -26,7 +26,8 @@ struct LoadEngine: Sendable {
         return LoadEngine(plan: plan, group: group, loops: loops)
     }
 
-    func openStreams() async throws { try await all { $0.openStreams() } }
+    func openStreams() async throws { try await hold(plan.connections) }
+    func hold(_ connections: Int) async throws { try await all { $0.hold(connections) } }
     func dropAndResume() async throws { try await all { $0.dropAndResume() } }
     func send(origin: UInt64, phase: SendPhase) async throws { try await all { $0.startSending(origin: origin, phase: phase) } }
     func hurry() async throws { _ = try await each { $0.hurry = true } }
@@ -37,6 +38,8 @@ struct LoadEngine: Sendable {
         let share = (plan.verifyUsers + plan.loops - 1) / plan.loops
         try await all { $0.askCounts(limit: share) }
     }
+
+    func askInboxes() async throws { try await all { $0.askInboxes() } }
 
     func counters() async throws -> LoopCounters {
         var sum = LoopCounters()
@@ -61,18 +64,12 @@ struct LoadEngine: Sendable {
     /// Closes every connection, so that whatever is waited for ends.
     func interrupt() async throws { _ = try await each { $0.close() } }
 
-    /// Waits until every stream has shown what it has to, or nothing has come for `plan.settle` seconds.
-    func settle() async throws {
-        var last = try await counters().receivedBytes
-        var since = monotonicNow()
-        while try await streamsBehind() > 0 {
-            try await Task.sleep(for: .milliseconds(20))
-            let now = monotonicNow()
-            let received = try await counters().receivedBytes
-            if received != last { (last, since) = (received, now) }
-            if Double(now - since) / 1e9 >= plan.settle { return }
-        }
-    }
+    /// There is one clock only.
+    func clocks() -> [ClockCheck] { [] }
+
+    /// Calls to all streams that the other processes have not been told of.
+    func takeRelayedCalls() async throws -> [RelayedCall] { try await each { $0.takeRelayedCalls() }.flatMap(\.self) }
+    func expect(_ calls: [RelayedCall]) async throws { _ = try await each { $0.expect(calls) } }
 
     /// Closes every connection and ends the threads.
     func stop() async throws {

@@ -12,7 +12,7 @@ extension LoadLoop {
         case .read(let of, let which): (user, kind, id) = (of, .read, which)
         case .delete(let of, let which): (user, kind, id) = (of, .delete, which)
         case .readAll(let of): (user, kind, id) = (of, .readAll, nil)
-        case .notify, .count: return
+        case .notify, .count, .inbox: return
         }
         request.operation = user.evidence.operations.count
         user.evidence.operations.append(.init(kind: kind, id: id, outcome: .unsent))
@@ -30,7 +30,7 @@ extension LoadLoop {
         case .read(let user, _), .delete(let user, _), .readAll(let user):
             user.evidence.operations[request.operation].outcome = outcome
             user.evidence.operations[request.operation].at = now
-        case .count:
+        case .count, .inbox:
             break
         }
     }

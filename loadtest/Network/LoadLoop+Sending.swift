@@ -13,12 +13,16 @@ extension LoadLoop {
         request = LatencyRecorder(window: measured)
         operation = LatencyRecorder(window: measured)
         tool = LatencyRecorder(window: measured)
-        notifications = OpenLoopSchedule(origin: origin, rate: calls, seconds: seconds, offset: index, stride: plan.loops)
-        operations = OpenLoopSchedule(origin: origin, rate: calls * phase.mix, seconds: seconds, offset: index, stride: plan.loops)
+        // What goes to all streams is the first process's to send, so that one place knows of all of it.
+        let alone = phase.publish == .broadcast
+        let (offset, stride) = alone ? (index, plan.loops) : (plan.worker * plan.loops + index, plan.workers * plan.loops)
+        let share = alone && plan.worker > 0 ? 0 : calls
+        notifications = OpenLoopSchedule(origin: origin, rate: share, seconds: seconds, offset: offset, stride: stride)
+        operations = OpenLoopSchedule(origin: origin, rate: share * phase.mix, seconds: seconds, offset: offset, stride: stride)
         let promise = eventLoop.makePromise(of: Void.self)
         sentPromise = promise
         let patience = seconds + plan.requestTimeout + plan.settle
-        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64(patience * 1e9))) { self.giveUpSending() }
+        giveUpAfter(patience)
         tick()
         return promise.futureResult
     }
@@ -33,16 +37,21 @@ extension LoadLoop {
         }
         dispatch()
         finishSendingIfDone()
-        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64((plan.connectTimeout + plan.requestTimeout) * 1e9))) { self.giveUpSending() }
+        giveUpAfter(plan.connectTimeout + plan.requestTimeout)
         return promise.futureResult
     }
 
-    /// The time is up: what still waits has overrun.
-    private func giveUpSending() {
-        guard let promise = sentPromise else { return }
-        sentPromise = nil
-        window.abandon()
-        promise.succeed()
+    /// When the time is up, what still waits has overrun. Only if this part is still the one that is being sent: a timer of an earlier
+    /// part must not end a later one.
+    private func giveUpAfter(_ seconds: Double) {
+        sendings += 1
+        let sending = sendings
+        eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64(seconds * 1e9))) {
+            guard sending == self.sendings, let promise = self.sentPromise else { return }
+            self.sentPromise = nil
+            self.window.abandon()
+            promise.succeed()
+        }
     }
 
     private func tick() {
@@ -64,7 +73,7 @@ extension LoadLoop {
     }
 
     private func notify(due: UInt64) -> DueRequest {
-        let call = CallNumber(loop: index, number: calls)
+        let call = CallNumber(loop: plan.worker * plan.loops + index, number: calls)
         calls += 1
         let start = takeUsers()
         if plan.chaos { asked(call, start) }
@@ -176,7 +185,7 @@ extension LoadLoop {
 
     private func completed(_ request: DueRequest) {
         window.complete()
-        if case .count = request.kind {
+        if request.isQuestion {
             countsAsked -= 1
             if countsAsked == 0 {
                 let promise = countsPromise
@@ -201,6 +210,13 @@ extension LoadLoop {
         switch request.kind {
         case .notify(let start, let call):
             counters.sent += UInt64(phase.group)
+            guard plan.adapter.isCarillon else {
+                let payload = Adapter.payload(run: plan.runID, due: request.due - plan.origin, call: call)
+                let (line, body) = plan.adapter.publication(to: plan.channel(ofUser: userIndex(start, 0)), payload)
+                head(line, nil, target, body.utf8.count, &buffer)
+                buffer.writeString(body)
+                return buffer
+            }
             var body = ByteBuffer()
             body.writeString("{\"type\":\"SYSTEM\",\"title\":\"Load test\",\"content\":\"A notification of the load generator\",")
             if phase.publish == .broadcast {
@@ -231,16 +247,22 @@ extension LoadLoop {
             head("POST /v1/notifications/read-all", plan.users[user.index].token, target, 0, &buffer)
         case .count(let user):
             head("GET /v1/notifications/count", plan.users[user.index].token, target, nil, &buffer)
+        case .inbox(let user, let cursor):
+            let page = "GET /v1/notifications?limit=200&order=newest&archived=all" + (cursor.map { "&after=" + percentEncoded($0) } ?? "")
+            head(page, plan.users[user.index].token, target, nil, &buffer)
         }
         return buffer
     }
 
-    private func head(_ line: String, _ credential: String, _ target: Target, _ length: Int?, _ buffer: inout ByteBuffer) {
+    private func head(_ line: String, _ credential: String?, _ target: Target, _ length: Int?, _ buffer: inout ByteBuffer) {
         buffer.writeString(line)
         buffer.writeString(" HTTP/1.1\r\nHost: ")
         buffer.writeString(target.hostHeader)
-        buffer.writeString("\r\nAccept: application/json\r\nAuthorization: Bearer ")
-        buffer.writeString(credential)
+        buffer.writeString("\r\nAccept: application/json")
+        if let credential {
+            buffer.writeString("\r\nAuthorization: Bearer ")
+            buffer.writeString(credential)
+        }
         if let length {
             buffer.writeString("\r\nContent-Type: application/json\r\nContent-Length: ")
             buffer.writeString("\(length)")
@@ -249,7 +271,7 @@ extension LoadLoop {
     }
 
     func answered(_ due: DueRequest, status: Int, body: UnsafeRawBufferPointer, at now: UInt64) {
-        if due.isNotify { request.record(due: due.due, at: now) } else { operation.record(due: due.due, at: now) }
+        if due.isNotify { request.record(due: due.due, at: now) } else if !due.isQuestion { operation.record(due: due.due, at: now) }
         guard (200..<300).contains(status) else {
             if plan.chaos { learned(due, status >= 500 || status == 429 ? .doubtful : .refused, at: now) }
             return failed(due, "\(status)")
@@ -259,7 +281,8 @@ extension LoadLoop {
             switch due.kind {
             case .notify(let start, let call):
                 let expected = phase.publish.status
-                guard status == expected else { return failed(due, "\(status) instead of \(expected)") }
+                // A rival says in its own way whether anybody listened.
+                guard status == expected || !plan.adapter.isCarillon else { return failed(due, "\(status) instead of \(expected)") }
                 if phase.publish == .notify {
                     try acknowledged(body, due, at: now)
                 } else {
@@ -276,6 +299,8 @@ extension LoadLoop {
                 if plan.chaos { user.evidence.operations[due.operation].updated = try UserEvidence.updated(body) }
             case .count(let user):
                 try counted(user, body)
+            case .inbox(let user, _):
+                try listed(user, body)
             }
         } catch {
             return failed(due, "answer malformed")
@@ -323,6 +348,7 @@ extension LoadLoop {
     private func tell(of call: CallNumber, _ start: Int, accepted: Bool) {
         guard phase.publish != .broadcast else {
             for peer in peers { peer.eventLoop.execute { peer.bound.value.expect(call, of: nil, accepted: accepted) } }
+            if plan.workers > 1 { relay(RelayedCall(call: call, accepted: accepted, at: monotonicNow())) }
             return
         }
         var shares: [Int: [Int]] = [:]
@@ -342,7 +368,29 @@ extension LoadLoop {
     private func expect(_ call: CallNumber, of named: [Int]?, accepted: Bool) {
         for user in named.map({ $0.compactMap(local) }) ?? users {
             for stream in user.streams where !accepted || !phase.publish.isDirect || stream.phase == .live {
-                if accepted { stream.calls.accept(call) } else { stream.calls.doubt(call) }
+                // One that has not joined yet may do so after the notification was made, or before.
+                if accepted, stream.checker.sequence.position != nil || phase.publish.isDirect { stream.calls.accept(call) } else { stream.calls.doubt(call) }
+            }
+        }
+    }
+
+    /// Calls kept until they are taken, once a second.
+    private static let relayedAtMost = 1 << 20
+
+    private func relay(_ call: RelayedCall) {
+        if relayed.count < Self.relayedAtMost { relayed.append(call) } else { counters.requestErrors["too many to relay", default: 0] += 1 }
+    }
+
+    func takeRelayedCalls() -> [RelayedCall] {
+        defer { relayed = [] }
+        return relayed
+    }
+
+    /// What another process sent to all is owed by a stream that has been live since before the answer.
+    func expect(_ calls: [RelayedCall]) {
+        for call in calls {
+            for stream in streams where !call.accepted || stream.phase == .live && stream.openedAt <= call.at {
+                if call.accepted { stream.calls.accept(call.call) } else { stream.calls.doubt(call.call) }
             }
         }
     }
@@ -382,23 +430,65 @@ extension LoadLoop {
 
     /// Asks the API for the count of up to `limit` users, evenly chosen; succeeds when all have answered or failed.
     func askCounts(limit: Int) -> EventLoopFuture<Void> {
-        let promise = eventLoop.makePromise(of: Void.self)
         let chosen = stride(from: 0, to: users.count, by: max(1, (users.count + max(1, limit) - 1) / max(1, limit))).prefix(limit)
         let now = monotonicNow()
         for index in chosen where window.offer(DueRequest(kind: .count(users[index]), due: now)) { countsAsked += 1 }
+        return questionsAnswered()
+    }
+
+    /// Asks the API for the inboxes that streams have been mirroring, page by page; succeeds when all are there or have failed.
+    func askInboxes() -> EventLoopFuture<Void> {
+        let now = monotonicNow()
+        for user in users where user.mirror?.isCertain == true {
+            user.listed = [:]
+            if window.offer(DueRequest(kind: .inbox(user, after: nil), due: now)) { countsAsked += 1 }
+        }
+        return questionsAnswered()
+    }
+
+    private func listed(_ user: UserState, _ body: UnsafeRawBufferPointer) throws(LoadtestError) {
+        let page = try InboxPage(body, run: runID)
+        user.listed.merge(page.entries) { _, new in new }
+        if let next = page.next {
+            if window.offer(DueRequest(kind: .inbox(user, after: next), due: monotonicNow())) { countsAsked += 1 }
+            return
+        }
+        guard let head = page.head else { throw .malformed("An inbox without last_event_id") }
+        defer { user.listed = [:] }
+        guard let wrong = user.mirror?.differences(from: user.listed, at: head) else { return }
+        inboxesCompared += 1
+        inboxWrong += wrong
+    }
+
+    private func questionsAnswered() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
         guard countsAsked > 0 else {
             promise.succeed()
             return promise.futureResult
         }
         countsPromise = promise
+        countings += 1
+        let counting = countings
         eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64((plan.requestTimeout + plan.settle) * 1e9))) {
-            guard let promise = self.countsPromise else { return }
+            guard counting == self.countings, let promise = self.countsPromise else { return }
             self.countsPromise = nil
             self.window.abandon()
             promise.succeed()
         }
         dispatch()
         return promise.futureResult
+    }
+}
+
+/// For a value in a query (RFC 3986 section 2.3).
+private func percentEncoded(_ text: String) -> String {
+    text.utf8.reduce(into: "") { encoded, byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"),
+            UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
+            encoded.unicodeScalars.append(Unicode.Scalar(byte))
+        default: encoded += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+        }
     }
 }
 

@@ -5,10 +5,34 @@ extension LoadLoop {
     /// Streams of one loop that connect or wait for `ready` at the same time.
     private static let opensAtOnce = 256
 
-    /// Opens every stream, paced, and succeeds when each is ready, refused for good, or out of time.
-    func openStreams() -> EventLoopFuture<Void> {
-        for stream in streams { opening.append(stream) }
+    /// Opens the first so many streams of the run, paced, and closes the others; succeeds when each is ready, refused for good, or out of time.
+    func hold(_ connections: Int) -> EventLoopFuture<Void> {
+        wanted = 0
+        for stream in streams {
+            if stream.index < connections {
+                wanted += 1
+                guard stream.phase == .parked else { continue }
+                stream.phase = .queued
+                opening.append(stream)
+            } else {
+                park(stream)
+            }
+        }
         return startOpening()
+    }
+
+    /// What it has not shown is not asked of it any more, unless it comes back: then it resumes where it stopped.
+    private func park(_ stream: StreamState) {
+        switch stream.phase {
+        case .live:
+            counters.live -= 1
+            if phase.publish.isDirect { stream.calls.forget() }
+        case .opening: opensPending -= 1
+        case .queued, .away, .parked: break
+        case .gone: return
+        }
+        stream.phase = .parked
+        stream.handler?.close()
     }
 
     /// Drops every live stream and has it resume; succeeds when each is back.
@@ -27,7 +51,7 @@ extension LoadLoop {
     func markCaughtUpTargets() { caughtUpTargets = streams.map(\.user.acknowledgedSeq) }
 
     func streamsNotCaughtUp() -> Int {
-        zip(streams, caughtUpTargets).lazy.filter { stream, target in (stream.checker.sequence.position?.seq ?? 0) < target }.count
+        zip(streams, caughtUpTargets).lazy.filter { stream, target in stream.phase != .parked && (stream.checker.sequence.position?.seq ?? 0) < target }.count
     }
 
     private func startOpening() -> EventLoopFuture<Void> {
@@ -45,6 +69,7 @@ extension LoadLoop {
         guard !closing else { return }
         let allowed = Double(monotonicNow() - openAllowance.since) / 1e9 * Double(plan.connectRate) / Double(plan.loops)
         while opensPending < Self.opensAtOnce, openAllowance.opened <= allowed, let stream = opening.popFirst() {
+            guard stream.phase == .queued else { continue }
             openAllowance.opened += 1
             open(stream)
         }
@@ -62,7 +87,7 @@ extension LoadLoop {
             .connectTimeout(.seconds(5))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             // A fixed buffer: an adaptive one would keep for each stream what its largest burst needed.
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: stream.slow ? StreamHandler.slowRead : 4_096))
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: stream.slow ? StreamHandler.slowRead : plan.readBytes))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let (self_, stream) = load.value
@@ -90,10 +115,18 @@ extension LoadLoop {
 
     func writeStreamRequest(_ stream: StreamState, to buffer: inout ByteBuffer) {
         let target = plan.targets[stream.index % plan.targets.count]
-        buffer.writeString("GET /v1/notifications/sse HTTP/1.1\r\nHost: ")
+        if plan.adapter.isCarillon {
+            buffer.writeString("GET /v1/notifications/sse")
+        } else {
+            buffer.writeString("GET /sub/\(plan.channel(ofUser: stream.user.index))")
+        }
+        buffer.writeString(" HTTP/1.1\r\nHost: ")
         buffer.writeString(target.hostHeader)
-        buffer.writeString("\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\nAuthorization: Bearer ")
-        buffer.writeString(plan.users[stream.user.index].token)
+        buffer.writeString("\r\nAccept: text/event-stream\r\nCache-Control: no-cache")
+        if plan.adapter.isCarillon {
+            buffer.writeString("\r\nAuthorization: Bearer ")
+            buffer.writeString(plan.users[stream.user.index].token)
+        }
         if let position = stream.checker.sequence.position {
             buffer.writeString("\r\nLast-Event-ID: ")
             buffer.writeString(position.description)
@@ -102,6 +135,7 @@ extension LoadLoop {
     }
 
     func received(_ event: StreamEvent, on stream: StreamState, at now: UInt64) {
+        if stream.user.mirror != nil, stream === stream.user.streams.first { stream.user.mirror!.apply(event) }
         if plan.chaos, let record = StreamRecord(event, at: now) { stream.records.append(record) }
         switch stream.checker.receive(event) {
         case .joined:
@@ -130,6 +164,11 @@ extension LoadLoop {
         if phase.publish != .notify, let call { stream.calls.show(call) }
     }
 
+    /// A rival's stream is live with the head of its answer.
+    func answeredWithStream(_ stream: StreamState, at now: UInt64) {
+        if !plan.adapter.isCarillon { ready(stream, at: now) }
+    }
+
     private func ready(_ stream: StreamState, at now: UInt64) {
         guard stream.phase == .opening else { return }
         stream.phase = .live
@@ -138,6 +177,7 @@ extension LoadLoop {
         counters.everReady += 1
         counters.lastReadyAt = now
         connect.record(due: stream.openedAt, at: now)
+        stream.openedAt = now
         finishOpeningIfDone()
     }
 
@@ -156,6 +196,8 @@ extension LoadLoop {
             counters.disconnected += 1
             if phase.publish.isDirect { stream.calls.forget() }
             reopenLater(stream)
+        case .parked:
+            break
         case .queued:
             guard stream.dropping else { return }
             stream.dropping = false
@@ -190,7 +232,7 @@ extension LoadLoop {
     }
 
     private func finishOpeningIfDone() {
-        guard readyPromise != nil, counters.live + gone == streams.count else { return }
+        guard readyPromise != nil, counters.live + gone >= wanted else { return }
         finishOpening()
     }
 

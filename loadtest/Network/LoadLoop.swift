@@ -25,6 +25,8 @@ final class LoadLoop {
     let streams: [StreamState]
     var opening = CircularBuffer<StreamState>()
     var opensPending = 0
+    /// Streams that this part of the run holds.
+    var wanted = 0
     /// Streams refused for good.
     var gone = 0
     var openAllowance = OpenAllowance()
@@ -57,7 +59,15 @@ final class LoadLoop {
     var sentPromise: EventLoopPromise<Void>?
     /// Calls of notify so far; the number of the next one.
     var calls = 0
+    /// How often sending, and asking for counts, has begun: which of them a timer belongs to.
+    var sendings = 0
+    var countings = 0
     var countsAsked = 0
+    /// Notifications that the API lists in another way than a stream showed them, and inboxes compared.
+    var inboxWrong: UInt64 = 0
+    var inboxesCompared: UInt64 = 0
+    /// Calls to all streams, for those of other processes.
+    var relayed: [RelayedCall] = []
     var countsPromise: EventLoopPromise<Void>?
 
     /// How many streams may be opened now.
@@ -81,7 +91,14 @@ final class LoadLoop {
             state.user.streams.append(state)
             return state
         }
-        random = OperationMix(seed: UInt64(index) &+ plan.origin)
+        // Evenly chosen among the users.
+        let inboxes = (plan.inboxUsers + plan.loops - 1) / plan.loops
+        if inboxes > 0 {
+            for index in Swift.stride(from: 0, to: users.count, by: max(1, (users.count + inboxes - 1) / inboxes)) where !users[index].streams.isEmpty {
+                users[index].mirror = InboxMirror()
+            }
+        }
+        random = OperationMix(seed: UInt64(plan.worker * plan.loops + index) &+ plan.origin)
         window = SendWindow(bound: max(1, plan.outstandingLimit / plan.loops))
     }
 
@@ -116,7 +133,7 @@ final class LoadLoop {
     /// Streams that have not shown what they are known to have to.
     func streamsBehind() -> Int {
         streams.lazy.filter { stream in
-            stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false
+            stream.phase != .parked && (stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false)
         }.count
     }
 
@@ -124,6 +141,8 @@ final class LoadLoop {
     func result() -> LoopResult {
         window.abandon()
         var correctness = Correctness()
+        correctness.inboxWrong = inboxWrong
+        correctness.inboxesCompared = inboxesCompared
         for user in users where user.head != nil { correctness.usersCompared += user.streams.isEmpty ? 0 : 1 }
         for stream in streams {
             let checker = stream.checker
@@ -134,6 +153,11 @@ final class LoadLoop {
             correctness.unreadWrong += checker.unreadWrong
             correctness.unreadUnchecked += checker.unreadUnchecked
             correctness.resynced += checker.resynced
+            guard stream.phase != .parked else {
+                // It owes nothing after its place, but what it showed must be whole.
+                correctness.lost += checker.lost(head: 0)
+                continue
+            }
             var head = stream.user.acknowledgedSeq
             if let api = stream.user.head, let position = checker.sequence.position {
                 if api.epoch == position.epoch { head = max(head, api.seq) } else { correctness.wrongEpoch += 1 }

@@ -3,6 +3,8 @@ import NIOConcurrencyHelpers
 /// `run`: opens the streams, sends on schedule, waits for what must come, compares, and reports.
 struct LoadRun: Sendable {
     let plan: RunPlan
+    /// The processes that hold the streams and send; nil: this one alone.
+    var workers: WorkerFleet.Settings?
     /// Told about once a second what is going on.
     var progress: @Sendable (Progress) -> Void = { _ in }
 
@@ -13,10 +15,11 @@ struct LoadRun: Sendable {
     }
 
     /// Samples kept; a longer run keeps the first ones.
-    private static let samplesAtMost = 86_400
+    static let samplesAtMost = 86_400
 
     func run() async throws -> RunReport {
-        let engine = try await LoadEngine.start(plan)
+        let engine: any LoadDriver
+        if let workers { engine = try await WorkerFleet.start(plan, workers) } else { engine = try await LoadEngine.start(plan) }
         let notes = Notes()
         do {
             let report = try await withThrowingTaskGroup(of: Void.self) { group in
@@ -32,11 +35,11 @@ struct LoadRun: Sendable {
         }
     }
 
-    private func drive(_ engine: LoadEngine, _ notes: Notes) async throws -> RunReport {
+    private func drive(_ engine: any LoadDriver, _ notes: Notes) async throws -> RunReport {
         let servers = await HealthProbe.probe(plan.targets + plan.publishTargets)
         let before = ProcessTable.usage(of: plan.processes)
         let connecting = monotonicNow()
-        try await engine.openStreams()
+        try await engine.hold(plan.parts[0].connections ?? plan.connections)
         let opened = try await engine.counters()
         guard opened.live > 0 else {
             throw LoadtestError.environment(
@@ -44,12 +47,18 @@ struct LoadRun: Sendable {
                 "Check that the targets run, and that the tokens are signed with their key"
             )
         }
+        // Connecting is not what an event costs.
+        let open = ProcessTable.usage(of: plan.processes)
+        let ownBefore = ProcessTable.usage(of: [.own])
         let connectSeconds = Double(max(1, opened.lastReadyAt - min(opened.lastReadyAt, connecting))) / 1e9
         let ramp = plan.ramp != nil
         var phases: [PhaseReport] = []
         var storm: StormReport?
         var merged: LoopResult?
         for phase in plan.parts {
+            let wanted = phase.connections ?? plan.connections
+            if !phases.isEmpty { try await engine.hold(wanted) }
+            let held = try await engine.counters().live
             // A moment ahead, so that every loop has begun before the first message is due.
             let origin = monotonicNow() + 50_000_000
             let errors = try await engine.counters().failures
@@ -67,11 +76,13 @@ struct LoadRun: Sendable {
             var report = PhaseReport(
                 phase: phase, at: seconds(origin), sentPerSecond: result.request.perSecond * Double(phase.group),
                 receivedPerSecond: result.receipt.perSecond, latency: result.receipt.percentiles,
-                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, errors: result.counters.failures - errors, held: nil,
+                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, streams: held, wanted: wanted, errors: result.counters.failures - errors, held: nil,
                 intervals: result.receipt.timeline(at: seconds(origin) + phase.warmup)
             )
             if let limit = plan.ramp {
-                report.held = report.errors == 0 && report.latency.p99 <= limit.p99 && report.sentPerSecond >= limit.share * phase.rate
+                // The last answers may take as long as any: in a short step they would make the rate look too low.
+                let kept = result.request.perSecond(forgiving: UInt64(limit.p99 * 1e6)) * Double(phase.group)
+                report.held = report.errors == 0 && report.latency.p99 <= limit.p99 && kept >= limit.share * phase.rate
                     && result.correctness.isClean
             }
             phases.append(report)
@@ -79,20 +90,24 @@ struct LoadRun: Sendable {
             if ramp, report.held == false { break }
         }
         let after = ProcessTable.usage(of: plan.processes)
-        try await engine.askCounts()
+        let ownAfter = ProcessTable.usage(of: [.own])
+        if plan.adapter.isCarillon { try await engine.askCounts() }
         try await engine.settle()
+        if plan.adapter.isCarillon { try await engine.askInboxes() }
         // What is shown twice comes after what was waited for.
         try await Task.sleep(for: .seconds(min(0.5, plan.settle)))
+        let clocks = try await engine.clocks()
         var result = try await engine.result()
         if let merged { result.takeLatencies(of: merged) }
         return RunReport(
             plan: plan, servers: servers, streamsReady: opened.live, connectSeconds: connectSeconds, result: result, phases: phases, storm: storm,
-            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, after)
+            samples: notes.samples.withLockedValue { $0 }, marks: notes.marks.withLockedValue { $0 }, usage: (before, open, after), processes: workers.map { $0.children + $0.remote.count } ?? 1, clocks: clocks,
+            toolCpu: (ownAfter.values.first?.cpu ?? 0) - (ownBefore.values.first?.cpu ?? 0)
         )
     }
 
     /// Cuts every stream and waits until all are back.
-    private func storm(_ engine: LoadEngine, after: Double, _ notes: Notes) async throws -> StormReport {
+    private func storm(_ engine: any LoadDriver, after: Double, _ notes: Notes) async throws -> StormReport {
         try await Task.sleep(for: .seconds(after))
         let cut = monotonicNow()
         let streams = try await engine.counters().live
@@ -111,7 +126,7 @@ struct LoadRun: Sendable {
 
     private func seconds(_ time: UInt64) -> Double { Double(time - min(time, plan.origin)) / 1e9 }
 
-    private func watch(_ engine: LoadEngine, _ notes: Notes) async throws {
+    private func watch(_ engine: any LoadDriver, _ notes: Notes) async throws {
         var second = 0
         var before = LoopCounters()
         while !Task.isCancelled {

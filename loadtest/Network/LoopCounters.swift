@@ -1,5 +1,5 @@
 /// What one event loop counted. Loops share nothing; these are added up.
-struct LoopCounters: Sendable, Equatable {
+struct LoopCounters: Codable, Sendable, Equatable {
     var live = 0
     var everReady = 0
     var lastReadyAt: UInt64 = 0
@@ -65,6 +65,11 @@ struct Correctness: Codable, Sendable, Equatable {
     var unreadUnchecked: UInt64 = 0
     /// Users whose count and position were compared with the API's.
     var usersCompared: UInt64 = 0
+    /// Notifications that the API's list has in another way than the stream showed them: missing on either side, under another number, or read
+    /// and unread.
+    var inboxWrong: UInt64 = 0
+    /// Users whose list was compared. Those of whom a stream missed something are not.
+    var inboxesCompared: UInt64 = 0
 
     mutating func add(_ other: Correctness) {
         lost += other.lost
@@ -76,13 +81,15 @@ struct Correctness: Codable, Sendable, Equatable {
         malformed += other.malformed
         unreadUnchecked += other.unreadUnchecked
         usersCompared += other.usersCompared
+        inboxWrong += other.inboxWrong
+        inboxesCompared += other.inboxesCompared
     }
 
-    var isClean: Bool { lost + duplicated + reordered + unreadWrong + resynced + wrongEpoch + malformed == 0 }
+    var isClean: Bool { lost + duplicated + reordered + unreadWrong + resynced + wrongEpoch + malformed + inboxWrong == 0 }
 }
 
 /// All that one event loop has to say at the end.
-struct LoopResult: Sendable {
+struct LoopResult: Codable, Sendable {
     var counters: LoopCounters
     var correctness: Correctness
     /// From due to the bytes on a stream.
@@ -109,6 +116,17 @@ struct LoopResult: Sendable {
 
     mutating func takeLatencies(of other: LoopResult) {
         (receipt, slowReceipt, request, operation, tool) = (other.receipt, other.slowReceipt, other.request, other.operation, other.tool)
+    }
+
+    /// Takes it from another machine's clock, which is that much ahead, to this one's.
+    mutating func shift(by offset: Int64) {
+        guard offset != 0 else { return }
+        counters.lastReadyAt = counters.lastReadyAt == 0 ? 0 : counters.lastReadyAt &- UInt64(bitPattern: offset)
+        receipt.shift(by: offset)
+        slowReceipt.shift(by: offset)
+        request.shift(by: offset)
+        operation.shift(by: offset)
+        tool.shift(by: offset)
     }
 
     mutating func merge(_ other: LoopResult) {

@@ -9,10 +9,20 @@ struct DueRequest {
         case delete(UserState, NotificationID)
         case readAll(UserState)
         case count(UserState)
+        /// A page of the inbox: the first one, or the one after this cursor.
+        case inbox(UserState, after: String?)
     }
 
     var isNotify: Bool {
         if case .notify = kind { true } else { false }
+    }
+
+    /// Asked at the end, when nothing is measured any more.
+    var isQuestion: Bool {
+        switch kind {
+        case .count, .inbox: true
+        case .notify, .read, .delete, .readAll: false
+        }
     }
 
     let kind: Kind

@@ -36,6 +36,7 @@ struct RunPlan: Sendable {
     /// Inbox operations per call.
     var mix: Double = 0
     var publish = Publish.notify
+    var adapter = Adapter.carillon
     /// What is sent, one after the other; empty: one part with the settings above.
     var phases: [SendPhase] = []
     /// Stop after the first part that did not hold, and say which did.
@@ -63,6 +64,11 @@ struct RunPlan: Sendable {
     var settle: Double = 5
     /// Users whose count is compared with the API's at the end.
     var verifyUsers = 1_000
+    /// Users whose whole inbox is read at the end and compared with what their first stream showed.
+    var inboxUsers = 0
+    /// Which process of how many this plan is for.
+    var worker = 0
+    var workers = 1
     /// Whether everything asked and shown is kept for the oracle, and streams come back for ever, after exactly the server's `retry:`.
     var chaos = false
     let userIndex: [String: Int]
@@ -98,6 +104,9 @@ struct RunPlan: Sendable {
     /// Everything that belongs to a user happens on one loop.
     func loop(ofUser user: Int) -> Int { user % loops }
     func user(ofStream stream: Int) -> Int { stream % users.count }
+
+    /// Bytes that a stream reads at once, and keeps room for: of many streams, one event each.
+    var readBytes: Int { connections > 4_000 ? 1_024 : 4_096 }
 
     var parts: [SendPhase] {
         phases.isEmpty ? [SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)] : phases

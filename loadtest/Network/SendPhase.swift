@@ -44,6 +44,8 @@ struct SendPhase: Codable, Sendable, Equatable {
     var group = 1
     /// Inbox operations per call.
     var mix: Double = 0
+    /// Streams held meanwhile, the first ones of the run; nil: all.
+    var connections: Int?
 }
 
 /// What a rate must not exceed to count as held.

@@ -94,12 +94,14 @@ final class StreamHandler: ChannelInboundHandler {
                 fail("\(head.status)")
             } else if !head.isEventStream {
                 fail("not an event stream")
+            } else {
+                load.answeredWithStream(stream, at: now)
             }
         case .body(let bytes):
             guard failure == nil else { return }
             try sse.feed(bytes) { block throws(LoadtestError) in
                 if let retry = block.retry { stream.retry = retry }
-                let event = try StreamEvent(block, run: load.runID)
+                let event = try StreamEvent(block, run: load.runID, numbered: load.plan.adapter.isCarillon)
                 load.received(event, on: stream, at: now)
             }
         case .end:

@@ -12,10 +12,13 @@ final class UserState {
     /// What `GET …/count` answered at the end.
     var head: StreamPosition?
     var unread: Int64?
+    /// What its first stream makes of its inbox, and what the API lists of it so far; nil when it is not compared.
+    var mirror: InboxMirror?
+    var listed: [NotificationID: InboxMirror.Entry] = [:]
     /// What the oracle of `chaos` needs; empty in other runs.
     var evidence = UserEvidence()
-    private var fresh = CircularBuffer<NotificationID>()
-    private var read = CircularBuffer<NotificationID>()
+    private var fresh = CircularBuffer<NotificationID>(initialCapacity: 1)
+    private var read = CircularBuffer<NotificationID>(initialCapacity: 1)
 
     init(index: Int) {
         self.index = index
@@ -43,6 +46,8 @@ final class UserState {
 /// One stream across its reconnects.
 final class StreamState {
     enum Phase: Equatable {
+        /// Not wanted in this part of the run.
+        case parked
         /// In the queue of streams to open.
         case queued
         /// Connecting, or waiting for `ready`.
@@ -59,7 +64,8 @@ final class StreamState {
     var checker = StreamChecker()
     var calls = CallMatcher()
     let slow: Bool
-    var phase = Phase.queued
+    var phase = Phase.parked
+    /// When it was opened; of a live stream, since when it is.
     var openedAt: UInt64 = 0
     /// Milliseconds that the server's `retry:` asked for.
     var retry: UInt64 = 1_000

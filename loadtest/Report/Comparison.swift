@@ -55,9 +55,11 @@ struct Comparison: Sendable {
         add("received/s", { $0.throughput.receivedPerSecond }, lowerIsBetter: false)
         add("connects/s", { $0.connect.perSecond }, lowerIsBetter: false)
         add("server CPU, µs per event", { $0.serverCpuPerEvent }, lowerIsBetter: true)
+        add("server RSS per stream, KiB", { $0.serverResidentPerConnection.map { $0 / 1_024 } }, lowerIsBetter: true)
         func differ<Value: Equatable>(_ name: String, _ value: (RunReport) -> Value) {
             if value(a) != value(b) { differences.append("\(name): \(value(a)) and \(value(b))") }
         }
+        differ("adapter") { $0.settings.adapter.rawValue }
         differ("machine") { $0.machine.cpu }
         differ("cores") { $0.machine.cores }
         differ("connections") { $0.settings.connections }

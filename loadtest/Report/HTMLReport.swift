@@ -1,29 +1,25 @@
 import Foundation
 
-/// The report as one file that needs nothing else: tables and inline SVG, light and dark.
+/// The page of a run.
 struct HTMLReport {
     private let report: RunReport
 
     init(_ report: RunReport) { self.report = report }
 
     var page: String {
-        """
-        <!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-        <title>Carillon load test</title><style>\(Self.style)</style></head><body><main>
-        <h1>Carillon load test <span class="\(report.ok ? "ok" : "bad")">\(report.ok ? "passed" : "failed")</span></h1>
-        <p class="sub">\(report.startedAt.formatted(.iso8601)) · \(report.settings.connections) streams · \(Plot.label(report.settings.rate))/s by \
-        \(report.settings.publish.rawValue) · \(Self.escaped(report.machine.cpu)), \(report.machine.cores) cores</p>
-        <section class="tiles">\(tiles)</section>
-        \(plots)
-        <h2>In words</h2><pre>\(Self.escaped(report.text))</pre>
-        </main></body></html>
-
-        """
+        let settings = report.settings
+        return HTMLPage(
+            title: "Carillon load test", ok: report.ok,
+            subtitle: "\(report.startedAt.formatted(.iso8601)) · \(settings.connections) streams · \(Plot.label(settings.rate))/s by \(settings.publish.rawValue)"
+                + " · \(report.machine.cpu), \(report.machine.cores) cores",
+            tiles: tiles,
+            plots: Plot.of(intervals: report.phases.flatMap(\.intervals), curve: report.curve, samples: report.samples, marks: report.marks), text: report.text
+        ).page
     }
 
-    private var tiles: String {
+    private var tiles: [(String, String)] {
         let c = report.correctness
-        let wrong = c.lost + c.duplicated + c.reordered + c.unreadWrong + c.resynced + c.wrongEpoch + c.malformed
+        let wrong = c.lost + c.duplicated + c.reordered + c.unreadWrong + c.resynced + c.wrongEpoch + c.malformed + c.inboxWrong
         let latency = report.latency.publishToReceipt
         var tiles = [
             ("p50", Plot.label(latency.p50) + " ms"), ("p99", Plot.label(latency.p99) + " ms"), ("p99.9", Plot.label(latency.p999) + " ms"),
@@ -31,86 +27,6 @@ struct HTMLReport {
             ("wrong events", String(wrong)),
         ]
         if let cpu = report.serverCpuPerEvent { tiles.append(("server CPU per event", Plot.label(cpu) + " µs")) }
-        return tiles.map { "<div><b>\($0.1)</b><span>\($0.0)</span></div>" }.joined()
+        return tiles
     }
-
-    private var plots: String {
-        let intervals = report.phases.flatMap(\.intervals).filter { $0.latency.count > 0 }
-        func line(_ name: String, _ value: (Interval) -> Double) -> Plot.Line {
-            Plot.Line(name: name, points: intervals.map { ($0.at, max(value($0), 0.01)) })
-        }
-        var marks = report.marks.map { ($0.at, $0.name) }
-        if report.phases.count > 12 { marks = [] }
-        var plots = [
-            Plot(
-                title: "Latency from due to receipt", unit: "ms", x: .time, y: .logarithmic,
-                lines: [line("p50") { $0.latency.p50 }, line("p99") { $0.latency.p99 }, line("max") { $0.latency.max }], marks: marks
-            ),
-            Plot(
-                title: "Percentiles of publish to receipt", unit: "ms", x: .nines, y: .logarithmic,
-                lines: [Plot.Line(name: "receipt", points: report.curve.map { (-log10(1 - $0.percentile / 100), max($0.ms, 0.01)) })]
-            ),
-            Plot(
-                title: "Throughput", unit: "events/s", x: .time, y: .linear,
-                lines: [
-                    Plot.Line(name: "sent", points: report.samples.map { ($0.at, Double($0.sent)) }),
-                    Plot.Line(name: "received", points: report.samples.map { ($0.at, Double($0.received)) }),
-                    Plot.Line(name: "errors", points: report.samples.map { ($0.at, Double($0.errors)) }),
-                ], marks: marks
-            ),
-            Plot(
-                title: "Streams", unit: "live", x: .time, y: .linear, lines: [Plot.Line(name: "live", points: report.samples.map { ($0.at, Double($0.live)) })],
-                marks: marks
-            ),
-        ]
-        let names = Set(report.samples.flatMap(\.processes.keys)).sorted()
-        if !names.isEmpty {
-            plots.append(
-                Plot(
-                    title: "Memory of the servers", unit: "MiB", x: .time, y: .linear,
-                    lines: names.map { name in
-                        Plot.Line(name: name, points: report.samples.compactMap { s in s.processes[name].map { (s.at, Double($0.resident) / 1_048_576) } })
-                    }, marks: marks
-                )
-            )
-            plots.append(
-                Plot(
-                    title: "CPU of the servers", unit: "% of a core", x: .time, y: .linear,
-                    lines: names.map { name in
-                        Plot.Line(
-                            name: name,
-                            points: zip(report.samples, report.samples.dropFirst()).compactMap { before, now in
-                                guard let a = before.processes[name], let b = now.processes[name], now.at > before.at else { return nil }
-                                return (now.at, max(0, b.cpu - a.cpu) / (now.at - before.at) * 100)
-                            }
-                        )
-                    }, marks: marks
-                )
-            )
-        }
-        return plots.filter { $0.lines.contains { $0.points.count > 1 } }.map(\.svg).joined(separator: "\n")
-    }
-
-    static func escaped(_ text: String) -> String {
-        text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;").replacingOccurrences(of: ">", with: "&gt;")
-            .replacingOccurrences(of: "\"", with: "&quot;")
-    }
-
-    private static let style = """
-        :root{color-scheme:light dark;--bg:#fbfaf7;--fg:#22252b;--dim:#6b7079;--grid:#e4e1d9;--card:#fff;--ok:#17734a;--bad:#b3261e;\
-        --l0:#2b6cb0;--l1:#c05621;--l2:#8b8f98;--l3:#2f855a;--l4:#805ad5;--l5:#b83280;--l6:#0e8f9c;--l7:#975a16}
-        @media(prefers-color-scheme:dark){:root{--bg:#15171b;--fg:#e6e4df;--dim:#9a9ea7;--grid:#2c3037;--card:#1c1f25;--ok:#5fd39b;--bad:#ff8a80;\
-        --l0:#63a4ff;--l1:#ff9e5e;--l2:#8b909b;--l3:#68d391;--l4:#b794f4;--l5:#f687b3;--l6:#5ed5e0;--l7:#d9a55b}}
-        body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif}main{max-width:980px;margin:0 auto;padding:32px 20px}
-        h1{font-size:26px;margin:0}h1 span{font-size:15px;padding:3px 10px;border-radius:99px;border:1px solid;vertical-align:4px;margin-left:8px}
-        .ok{color:var(--ok)}.bad{color:var(--bad)}.sub{color:var(--dim);margin:6px 0 20px}h2{font-size:16px;margin:28px 0 6px}
-        .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));gap:10px}.tiles div{background:var(--card);border:1px solid var(--grid);\
-        border-radius:8px;padding:10px 14px}.tiles b{display:block;font-size:20px;font-variant-numeric:tabular-nums}.tiles span{color:var(--dim);font-size:13px}
-        figure{margin:22px 0 0;background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:14px 14px 8px}
-        figcaption{font-weight:600;display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline}figcaption small{font-weight:400;color:var(--dim);white-space:nowrap}
-        figcaption i{display:inline-block;width:16px;height:3px;border-radius:2px;margin-right:5px;vertical-align:3px}
-        svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font:11px system-ui,sans-serif}svg .g{stroke:var(--grid)}
-        svg path{fill:none;stroke-width:1.8;stroke-linejoin:round}svg .m{stroke:var(--bad);stroke-dasharray:4 3}svg .mt{fill:var(--bad)}
-        pre{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:14px;overflow:auto;font-size:12.5px}
-        """
 }

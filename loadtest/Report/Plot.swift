@@ -15,7 +15,9 @@ struct Plot {
     var x: XScale
     var y: YScale
     var lines: [Line]
-    var marks: [(x: Double, name: String)] = []
+    var marks: [Mark] = []
+    /// Marks with their names written beside them; of more, the names show under the pointer only.
+    private static let namesAtMost = 12
 
     private static let width = 940.0
     private static let height = 260.0
@@ -35,11 +37,11 @@ struct Plot {
             let share = y == .linear ? (value - first) / (last - first) : log(value / first) / log(last / first)
             return Self.height - Self.bottom - share * (Self.height - Self.top - Self.bottom)
         }
-        var svg = "<figure><figcaption>\(HTMLReport.escaped(title)) <small>\(HTMLReport.escaped(unit))</small>"
+        var svg = "<figure><figcaption>\(HTMLPage.escaped(title)) <small>\(HTMLPage.escaped(unit))</small>"
         for (index, line) in lines.enumerated() where lines.count > 1 {
-            svg += "<small><i style=\"background:var(--l\(index % Self.colours))\"></i>\(HTMLReport.escaped(line.name))</small>"
+            svg += "<small><i style=\"background:var(--l\(index % Self.colours))\"></i>\(HTMLPage.escaped(line.name))</small>"
         }
-        svg += "</figcaption><svg viewBox=\"0 0 \(Int(Self.width)) \(Int(Self.height))\" role=\"img\" aria-label=\"\(HTMLReport.escaped(title))\">"
+        svg += "</figcaption><svg viewBox=\"0 0 \(Int(Self.width)) \(Int(Self.height))\" role=\"img\" aria-label=\"\(HTMLPage.escaped(title))\">"
         for tick in ticks {
             let at = Self.coordinate(up(tick))
             svg += "<path class=\"g\" d=\"M\(Int(Self.left)) \(at)H\(Int(Self.width - Self.right))\"/>"
@@ -50,17 +52,24 @@ struct Plot {
             svg += "<path class=\"g\" d=\"M\(place) \(Int(Self.top))V\(Int(Self.height - Self.bottom))\"/>"
             svg += "<text x=\"\(place)\" y=\"\(Int(Self.height) - 8)\" text-anchor=\"middle\">\(name)</text>"
         }
-        for (index, mark) in marks.enumerated() where mark.x >= low && mark.x <= high {
-            let place = across(mark.x)
-            // Names take turns in two rows, and the last ones stand on the left of their line.
+        for (index, mark) in marks.enumerated() where mark.at >= low && mark.at <= high {
+            let place = across(mark.at)
+            let name = HTMLPage.escaped(mark.name)
+            let (first, last) = (Int(Self.top), Int(Self.height - Self.bottom))
+            if let until = mark.until {
+                let width = max(0, across(min(until, high)) - place)
+                svg += "<rect class=\"b\" x=\"\(Self.coordinate(place))\" y=\"\(first)\" width=\"\(Self.coordinate(width))\" height=\"\(last - first)\"><title>\(name)</title></rect>"
+            }
+            svg += "<path class=\"m\" d=\"M\(Self.coordinate(place)) \(first)V\(last)\"><title>\(name)</title></path>"
+            guard marks.count <= Self.namesAtMost else { continue }
+            // Names take turns in three rows, and the last ones stand on the left of their line.
             let end = place > Self.width - 140
-            svg += "<path class=\"m\" d=\"M\(Self.coordinate(place)) \(Int(Self.top))V\(Int(Self.height - Self.bottom))\"/>"
-            svg += "<text class=\"mt\" x=\"\(Self.coordinate(place + (end ? -4 : 4)))\" y=\"\(Int(Self.top) + 8 + index % 2 * 13)\""
-            svg += " text-anchor=\"\(end ? "end" : "start")\">\(HTMLReport.escaped(mark.name))</text>"
+            svg += "<text class=\"mt\" x=\"\(Self.coordinate(place + (end ? -4 : 4)))\" y=\"\(first + 8 + index % 3 * 13)\""
+            svg += " text-anchor=\"\(end ? "end" : "start")\">\(name)</text>"
         }
         for (index, line) in lines.enumerated() where line.points.count > 1 {
             let path = line.points.map { "\(Self.coordinate(across($0.x))) \(Self.coordinate(up($0.y)))" }.joined(separator: "L")
-            svg += "<path style=\"stroke:var(--l\(index % Self.colours))\" d=\"M\(path)\"><title>\(HTMLReport.escaped(line.name))</title></path>"
+            svg += "<path style=\"stroke:var(--l\(index % Self.colours))\" d=\"M\(path)\"><title>\(HTMLPage.escaped(line.name))</title></path>"
         }
         return svg + "</svg></figure>"
     }

@@ -11,6 +11,8 @@ struct RunReport: Codable, Sendable {
         var group: Int
         var mix: Double
         var publish: Publish
+        var adapter: Adapter
+        var processes: Int
         var loops: Int
         var publishConnections: Int
         var targets: [String]
@@ -73,17 +75,23 @@ struct RunReport: Codable, Sendable {
     var curve: [CurvePoint]
     var samples: [Sample]
     var marks: [Mark]
-    /// Seconds of CPU of the servers' processes between the first stream and the last event, by name.
+    /// Seconds of CPU of this tool's processes while it sent and received.
+    var toolCpu: Double
+    /// Seconds of CPU of the servers' processes from the last stream's being ready to the last event, by name.
     var serverCpu: [String: Double]
-    /// Microseconds of CPU of all of them for each event that a stream received; connecting included.
+    /// Microseconds of CPU of all of them for each event that a stream received; connecting is left out.
     var serverCpuPerEvent: Double?
+    /// Bytes of RSS that all of them grew by while the streams were opened, for each.
+    var serverResidentPerConnection: Double?
+    /// Of workers on other machines.
+    var clocks: [ClockCheck]
     /// Versions and settings of what stands behind the nodes, where it could be asked.
     var versions: [String: String] = [:]
     /// Whether nothing was wrong: exit status 0.
     var ok: Bool
 
     init(plan: RunPlan, servers: [ServerHealth], streamsReady: Int, connectSeconds: Double, result: LoopResult, phases: [PhaseReport] = [], storm: StormReport? = nil,
-        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:])
+        samples: [Sample] = [], marks: [Mark] = [], usage: (before: [String: ProcessUsage], open: [String: ProcessUsage], after: [String: ProcessUsage]) = ([:], [:], [:]), processes: Int = 1, clocks: [ClockCheck] = [], toolCpu: Double = 0
     ) {
         let first = plan.parts[0]
         let counters = result.counters
@@ -94,7 +102,7 @@ struct RunReport: Codable, Sendable {
         self.servers = servers
         settings = Settings(
             connections: plan.connections, users: plan.users.count, rate: first.rate, duration: first.duration, warmup: first.warmup, group: first.group,
-            mix: first.mix, publish: first.publish, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
+            mix: first.mix, publish: first.publish, adapter: plan.adapter, processes: processes, loops: plan.loops, publishConnections: plan.publishConnections, targets: plan.targets.map(\.description),
             publishTargets: plan.publishTargets.map(\.description)
         )
         connect = Connect(
@@ -115,17 +123,21 @@ struct RunReport: Codable, Sendable {
             resumed: counters.resumed, closed: counters.closed
         )
         correctness = result.correctness
+        self.clocks = clocks
+        self.toolCpu = toolCpu
         self.phases = phases
         self.storm = storm
         self.samples = samples
         self.marks = marks
         curve = result.receipt.curve
         serverCpu = usage.after.reduce(into: [:]) { all, entry in
-            if let before = usage.before[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
+            if let before = usage.open[entry.key] { all[entry.key] = entry.value.cpu - before.cpu }
         }
+        func resident(_ usage: [String: ProcessUsage]) -> Double { usage.values.reduce(0) { $0 + Double($1.resident) } }
+        serverResidentPerConnection = usage.open.isEmpty || streamsReady == 0 ? nil : (resident(usage.open) - resident(usage.before)) / Double(streamsReady)
         serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
-            correctness.isClean && counters.skipped == 0 && streamsReady == plan.connections
+            correctness.isClean && counters.skipped == 0 && streamsReady == first.connections ?? plan.connections && phases.allSatisfy { $0.streams == $0.wanted }
             // A ramp ends where errors begin, and a storm may be held off.
             && (plan.ramp != nil ? phases.first?.held == true : counters.requestErrors.isEmpty && counters.overruns == 0)
             && (plan.ramp != nil || plan.stormAt != nil || counters.refused.isEmpty)

@@ -30,6 +30,8 @@ struct Sample: Codable, Sendable {
 struct Mark: Codable, Sendable {
     var at: Double
     var name: String
+    /// When it was over, of what lasts.
+    var until: Double?
 }
 
 /// One part of a run with one rate.
@@ -41,6 +43,9 @@ struct PhaseReport: Codable, Sendable {
     var receivedPerSecond: Double
     var latency: Percentiles
     var slowReaders: Percentiles?
+    /// Streams that were live when it began, and how many had to be.
+    var streams: Int
+    var wanted: Int
     var errors: UInt64
     /// Whether it kept within the limit of a ramp.
     var held: Bool?

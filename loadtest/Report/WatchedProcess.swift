@@ -5,6 +5,9 @@ struct WatchedProcess: Codable, Sendable, Equatable {
     var name: String
     var pid: Int32
 
+    /// This tool, with the workers that it started.
+    static var own: WatchedProcess { WatchedProcess(name: "carillon-loadtest", pid: getpid()) }
+
     /// `name=pid` pairs.
     static func parse(_ pairs: [String]) -> [WatchedProcess] {
         pairs.compactMap { pair in
