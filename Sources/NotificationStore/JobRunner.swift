@@ -29,7 +29,7 @@ public struct JobRunner: Sendable {
     ///   database meanwhile.
     public init(
         store: JobStore, idempotency: IdempotencyStore, writer: InboxWriter, planner: NotifyPlanner, catalogue: @escaping @Sendable () -> Catalogue,
-        rest: Double = 1, logger: Logger
+        rest: Double = 2, logger: Logger
     ) {
         self.store = store
         self.owner = NotificationID.make()

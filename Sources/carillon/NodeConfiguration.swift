@@ -71,7 +71,7 @@ struct NodeConfiguration: Sendable {
         self.logLevel = try settings.choice("CARILLON_LOG_LEVEL", default: .info)
         self.threads = try settings.number("CARILLON_THREADS", default: min(64, System.coreCount), in: 1...64)
         self.lanes = try settings.number("CARILLON_LANES", default: 4, in: 1...64)
-        self.jobRest = Double(try settings.number("CARILLON_JOB_REST", default: 100, in: 0...10_000)) / 100
+        self.jobRest = Double(try settings.number("CARILLON_JOB_REST", default: 200, in: 0...10_000)) / 100
         self.rateLimits = RateLimiter.Settings(
             key: try settings.limit("CARILLON_RATE_LIMIT_KEY", default: 60_000, in: 1...1_000_000_000),
             user: try settings.limit("CARILLON_RATE_LIMIT_USER", default: 6000, in: 1...1_000_000_000))
