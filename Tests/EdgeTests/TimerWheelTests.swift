@@ -51,7 +51,7 @@ import Testing
                 moments[thing.id] = nil
             }
         }
-        weak var gone = things[0]
+        weak let gone = things[0]
         wheel.remove(things[0])
         moments[0] = nil
         things.remove(at: 0)

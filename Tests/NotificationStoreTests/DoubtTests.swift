@@ -61,6 +61,7 @@ extension Store {
                 // A commit is on disk and waits for a standby that there is not; who is cut off then has committed.
                 try database.server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
                 try database.server.psql("SELECT pg_reload_conf()")
+                let probe = try await Commits.untilTheyWait(database, node)
                 let answers = Answers()
                 let action = written == .retiredTracked ? InboxCommand.Action.retire(new.id) : create
                 node.writer.submit([InboxCommand(user: u, action: action), InboxCommand(user: user("v"), action: .seenAll(customer: nil))], completion: answers.add)
@@ -69,6 +70,7 @@ extension Store {
                 await until { answers.count == 1 }
                 try database.server.psql("ALTER SYSTEM RESET synchronous_standby_names")
                 try database.server.psql("SELECT pg_reload_conf()")
+                await probe.stop()
                 #expect(try answers.all[0].result.get().map(\.status) == [.recovered, .recovered])
                 #expect(node.writer.counters.recovered == 1)
                 #expect(try await node.number("SELECT count(*) FROM notifications") == (written == .retiredTracked ? 0 : 1))
@@ -235,5 +237,32 @@ extension Store {
                 #expect(node.writer.counters.queuedBytes == 0)
             }
         }
+    }
+}
+
+/// Commits of a session of its own, one after the other.
+private struct Commits {
+    let connection: PostgresConnection
+    let task: Task<Void, any Error>
+
+    /// Returns when one of them waits for a standby: a setting is in force some time after it was read anew, and until then commits do not wait.
+    static func untilTheyWait(_ database: Database, _ node: Node) async throws -> Commits {
+        var configuration = database.configuration
+        configuration.responseTimeout = nil
+        let connection = PostgresConnection(configuration: configuration, name: "commits", logger: silent)
+        connection.start()
+        try await connection.waitUntilConnected()
+        let commit = PostgresStatement("SELECT pg_logical_emit_message(true, 'nothing', '')", prepared: false)
+        let task = Task { while !Task.isCancelled { _ = try await connection.execute(commit) } }
+        try await until {
+            try await node.number(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%emit_message%' AND wait_event = 'SyncRep'") == 1
+        }
+        return Commits(connection: connection, task: task)
+    }
+
+    func stop() async {
+        self.task.cancel()
+        await self.connection.close()
     }
 }

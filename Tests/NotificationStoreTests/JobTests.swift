@@ -77,7 +77,8 @@ extension Store {
                 #expect(try await runner.finish(job) == JobStatus(state: .done, total: 330, done: 330, skipped: 0, failed: 0))
                 #expect(try await node.number("SELECT count(*) FROM changes WHERE kind = 1") == 328)
                 #expect(try await node.number("SELECT count(*) FROM notifications") == 328)
-                #expect(try await node.audit() == [])
+                // Those who were erased have a log without its beginning.
+                #expect(Set(try await node.audit()) == [sorted[0].value, sorted[40].value])
             }
         }
 
