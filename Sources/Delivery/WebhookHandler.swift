@@ -61,8 +61,9 @@ public struct WebhookHandler: TaskHandler {
                 await self.onFailed(material.webhook, material.url, error ?? "")
             }
         } catch {
-            // What the endpoint has accepted is not sent again for that.
             self.logger.warning("attempt of a webhook not noted", metadata: ["webhook": "\(material.webhook)", "error": "\(error)"])
+            // What the endpoint has accepted is not sent again for that. A failure that nobody knows of would be the event's end.
+            if verdict != .accepted { return .notAttempted(after: .seconds(1)) }
         }
         return result
     }

@@ -67,15 +67,19 @@ struct WebSocketReader {
         let header: Header
         switch self.header() {
         case .success(let found?): header = found
-        case .success(nil): return .incomplete
+        case .success(nil):
+            self.pending.discardReadBytes()
+            return .incomplete
         case .failure(let failure): return self.fail(failure.code)
         }
-        guard self.pending.readableBytes >= header.size + header.length else { return .incomplete }
+        guard self.pending.readableBytes >= header.size + header.length else {
+            // What is still to come needs no room for what was read. Not after each frame: a read may hold thousands.
+            self.pending.discardReadBytes()
+            return .incomplete
+        }
         self.pending.moveReaderIndex(forwardBy: header.size)
         guard var payload = self.pending.readSlice(length: header.length) else { return .incomplete }
         Self.unmask(&payload, header.mask)
-        // What is still to come needs no room for what was read.
-        self.pending.discardReadBytes()
         switch header.opcode {
         case 0x0: return self.fragment(payload, isFinal: header.isFinal)
         case 0x1, 0x2:

@@ -14,8 +14,10 @@ public struct Timestamp: Hashable, Sendable, Comparable, CustomStringConvertible
         self.microseconds = microseconds
     }
 
+    /// What lies further away than microseconds can say is the furthest that they can: a token may name any time at all as its end.
     public init(seconds: Int64) {
-        self.microseconds = seconds * 1_000_000
+        let most = Int64.max / 1_000_000
+        self.microseconds = min(max(seconds, -most), most) * 1_000_000
     }
 
     public static func now() -> Timestamp {

@@ -119,7 +119,8 @@ public struct WebhookDeliveries: Sendable {
     private static let resume = PostgresStatement(
         """
         SELECT move_webhook_tasks(w.id, true) FROM webhooks w
-        WHERE w.status = 'ACTIVE' AND EXISTS (SELECT FROM tasks t WHERE t.queue = 'webhook.held' AND t.key = w.id::text AND t.state IN (0, 1))
+        WHERE w.status = 'ACTIVE' AND EXISTS (SELECT FROM tasks t WHERE t.queue = 'webhook.held' AND t.key = w.id::text
+                                              AND (t.state IN (0, 1) OR t.state = 2 AND t.run_at <= clock_timestamp()))
         """)
 
     /// What was set aside at the moment when its webhook was made active again goes on: neither waits for the other.

@@ -111,7 +111,9 @@ CREATE FUNCTION move_webhook_tasks(p_webhook uuid, p_active boolean) RETURNS voi
     -- Index: tasks_ready for what is ready, tasks_time for what waits for its time.
     UPDATE tasks SET queue = CASE WHEN p_active THEN 'webhook' ELSE 'webhook.held' END, attempts = CASE WHEN p_active THEN 0 ELSE attempts END,
                      run_at = CASE WHEN p_active AND state = 0 THEN clock_timestamp() ELSE run_at END
-    WHERE queue = CASE WHEN p_active THEN 'webhook.held' ELSE 'webhook' END AND key = p_webhook::text AND state IN (0, 1)
+    WHERE queue = CASE WHEN p_active THEN 'webhook.held' ELSE 'webhook' END AND key = p_webhook::text
+      -- Its worker died while it set it aside: it is claimed anew like any whose lease is over.
+      AND (state IN (0, 1) OR p_active AND state = 2 AND run_at <= clock_timestamp())
 $$;
 
 -- Notes an attempt. Verdicts: 0 accepted, 1 failed and tried again, 2 failed for the last time, 3 gone: the endpoint wants no more.

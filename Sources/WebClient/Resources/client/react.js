@@ -115,11 +115,16 @@ export function createCarillonReact(React) {
 
   /** The list with its filter and "mark all read". Opening it means that all have been seen. */
   function NotificationCentre({ id, title = 'Notifications' }) {
-    const { unread, unseen, status, error, filter, setFilter, markAllRead, markSeen } = useNotifications();
+    const { notifications, unread, unseen, status, error, filter, setFilter, markAllRead, markSeen } = useNotifications();
     const heading = useId();
+    const newest = notifications[0]?.id;
+    const tried = useRef(null);
     useEffect(() => {
-      if (unseen > 0) attempt(markSeen());
-    }, [unseen, markSeen]);
+      // Once for each newest one: what was refused is not asked for again until there is more to see.
+      if (unseen === 0 || tried.current === newest) return;
+      tried.current = newest;
+      attempt(markSeen());
+    }, [unseen, newest, markSeen]);
     const choice = filter.archived === true ? 'archived' : filter.status ?? 'all';
     const choose = event => attempt(setFilter({ all: {}, unread: { status: 'unread' }, archived: { archived: true } }[event.target.value]));
     return h('section', { id, className: 'carillon-centre', 'aria-labelledby': heading },
