@@ -85,4 +85,11 @@ struct TimestampTests {
         #expect(Timestamp(seconds: 5).microseconds == 5_000_000)
         #expect(Timestamp.now() > Timestamp("2024-01-01T00:00:00Z")!)
     }
+
+    @Test("seconds beyond all times are the last moment that there is", arguments: [9_999_999_999_999, 1 << 53, Int64.max, -(1 << 53), Int64.min])
+    func far(seconds: Int64) {
+        let time = Timestamp(seconds: seconds)
+        #expect(time.seconds == (seconds < 0 ? -1 : 1) * (Int64.max / 1_000_000))
+        #expect(!time.description.isEmpty)
+    }
 }
