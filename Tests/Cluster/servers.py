@@ -296,6 +296,8 @@ class World:
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("CARILLON_")} | {
             "CARILLON_HOST": "127.0.0.1", "CARILLON_DATABASE_URL": f"postgresql://carillon@{places}/carillon?target_session_attrs=read-write",
             "CARILLON_REDIS_URL": self.redis.url, "CARILLON_JWT_SECRET": SECRET, "CARILLON_LOG_LEVEL": "info",
+            # There is nobody whom a large job should spare.
+            "CARILLON_JOB_REST": "0",
         } | self.settings  # fmt: skip
         self.carillon("migrate")
         self.key = self.carillon("apikey", "create", "--name", "tests", "--scopes", "notify")
