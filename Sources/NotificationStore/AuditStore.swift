@@ -112,7 +112,7 @@ public struct AuditStore: Sendable {
     }
 
     // Index: audit_pkey.
-    private static let forget = PostgresStatement("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2)")
+    private static let forget = PostgresStatement("DELETE FROM audit WHERE id = ANY (ARRAY(SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2))")
 
     /// Removes rows from before that time, at most so many, and answers how many there were.
     public func forget(before time: Timestamp, limit: Int) async throws(StoreError) -> Int {

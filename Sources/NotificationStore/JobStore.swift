@@ -231,7 +231,7 @@ public struct JobStore: Sendable {
     private static let forgetUsers = PostgresStatement(
         """
         DELETE FROM job_users WHERE job_id = $1
-        AND user_id IN (SELECT user_id FROM job_users WHERE job_id = $1 ORDER BY user_id LIMIT \(portion))
+        AND user_id = ANY (ARRAY(SELECT user_id FROM job_users WHERE job_id = $1 ORDER BY user_id LIMIT \(portion)))
         """)
     // Index: idempotency_pkey, jobs_pkey.
     private static let forgetJob = PostgresStatement(

@@ -83,7 +83,7 @@ public struct UserErasure: Sendable {
     private static let blurAudit = PostgresStatement(
         """
         UPDATE audit SET subject_kind = NULL, subject = NULL, address = ''
-        WHERE id IN (SELECT id FROM audit WHERE subject = $1 AND subject_kind = 'user' ORDER BY id LIMIT \(portion))
+        WHERE id = ANY (ARRAY(SELECT id FROM audit WHERE subject = $1 AND subject_kind = 'user' ORDER BY id LIMIT \(portion)))
         """)
 
     /// How long a chunk with the user is waited for.

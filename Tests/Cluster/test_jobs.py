@@ -153,7 +153,7 @@ def test_an_upload_whose_node_is_killed_leaves_nothing(world):
     # Its minute of grace is over.
     world.postgres.sql("UPDATE jobs SET lease_until = now() WHERE state = 'loading'", "carillon")
     left = "SELECT (SELECT count(*) FROM jobs WHERE state IN ('loading', 'failed')) + (SELECT count(*) FROM job_users)"
-    until(lambda: world.postgres.sql(left, "carillon") == "0", "a worker to forget it", patience=120)
+    until(lambda: world.postgres.sql(left, "carillon") == "0", "a worker to forget it", patience=300)
     assert written(world, prefix) == (0, 0, 0)
 
 
