@@ -52,22 +52,7 @@ struct UnsubscribeRoutes: Sendable {
         }
     }
 
-    private static func about(_ scope: UnsubscribeScope) -> String { scope.type.map { " about <b>\(self.escape($0))</b>" } ?? "" }
-
-    private static func escape(_ text: String) -> String {
-        var escaped = ""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "&": escaped += "&amp;"
-            case "<": escaped += "&lt;"
-            case ">": escaped += "&gt;"
-            case "\"": escaped += "&quot;"
-            case "'": escaped += "&#39;"
-            default: escaped.unicodeScalars.append(scalar)
-            }
-        }
-        return escaped
-    }
+    private static func about(_ scope: UnsubscribeScope) -> String { scope.type.map { " about <b>\(HTMLText.escaped($0))</b>" } ?? "" }
 
     private static func html(_ title: String, _ body: String) -> GatewayResponse {
         let text = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>\(title)</title><h1>\(title)</h1>\(body)</html>\n"

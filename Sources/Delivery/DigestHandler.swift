@@ -105,21 +105,6 @@ enum DigestText {
     }
 
     private static func html(_ message: OutgoingMessage) -> String {
-        self.escaped(self.text(message)).split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "<br>\n")
-    }
-
-    private static func escaped(_ text: String) -> String {
-        var escaped = ""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "&": escaped += "&amp;"
-            case "<": escaped += "&lt;"
-            case ">": escaped += "&gt;"
-            case "\"": escaped += "&quot;"
-            case "'": escaped += "&#39;"
-            default: escaped.unicodeScalars.append(scalar)
-            }
-        }
-        return escaped
+        HTMLText.escaped(self.text(message)).split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "<br>\n")
     }
 }
