@@ -15,6 +15,7 @@ let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let nioConcurrency = Target.Dependency.product(name: "NIOConcurrencyHelpers", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
@@ -35,6 +36,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.30.0"),
         .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.30.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-metrics.git", from: "2.5.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-http-types.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-collections.git", from: "1.2.0"),
@@ -52,6 +54,7 @@ let package = Package(
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "CLibpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CEpoll"),
 
         // Clients of the two servers.
         .target(
@@ -71,7 +74,7 @@ let package = Package(
         ),
         .target(
             name: "NotificationBus",
-            dependencies: ["RedisClient", "NotificationCore", "NotificationStore", nio, logging],
+            dependencies: ["RedisClient", "NotificationCore", "NotificationStore", nio, crypto, logging],
             swiftSettings: settings
         ),
         .target(
@@ -87,7 +90,7 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioPosix, nioHTTP1, nioConcurrency, crypto, logging, hummingbird,
+                "Authentication", "NotificationCore", "NotificationStore", "NotificationBus", nio, nioPosix, nioHTTP1, nioConcurrency, crypto, logging, metrics, hummingbird,
                 httpTypes,
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras"), .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
             ],
@@ -128,7 +131,7 @@ let package = Package(
             name: "carillon",
             dependencies: [
                 "API", "Edge", "Delivery", "WebClient", "Gateway", "Authentication", "NotificationStore", "NotificationBus", "NotificationCore",
-                "PostgresClient", "RedisClient", nio, nioPosix, nioHTTP1, logging, arguments, lifecycle, hummingbird,
+                "PostgresClient", "RedisClient", nio, nioPosix, nioHTTP1, logging, metrics, arguments, lifecycle, hummingbird,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"), .product(name: "Yams", package: "Yams"),
             ],
             resources: [.process("Resources")],
@@ -137,8 +140,8 @@ let package = Package(
         .executableTarget(
             name: "carillon-loadtest",
             dependencies: [
-                nio, nioPosix, nioHTTP1, nioConcurrency, arguments, crypto, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
-                .product(name: "Yams", package: "Yams"),
+                "CEpoll", nio, nioPosix, nioHTTP1, nioConcurrency, arguments, crypto, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "HeapModule", package: "swift-collections"), .product(name: "Yams", package: "Yams"),
             ],
             path: "loadtest",
             exclude: ["README.md", "benchmarks", "rivals"],
@@ -186,11 +189,7 @@ let package = Package(
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
         .testTarget(
-            name: "RedisClientTests",
-            dependencies: [
-                "RedisClient", nio, nioPosix, nioEmbedded, nioConcurrency, logging, .product(name: "NIOSSL", package: "swift-nio-ssl"),
-            ],
-            swiftSettings: settings
+            name: "RedisClientTests", dependencies: ["RedisClient", nio, nioPosix, nioEmbedded, nioConcurrency, logging], swiftSettings: settings
         ),
         .testTarget(
             name: "AuthenticationTests",
@@ -200,7 +199,14 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
-        .testTarget(name: "CarillonTests", dependencies: ["carillon", "NotificationCore", logging], swiftSettings: settings),
+        .testTarget(name: "CarillonTests", dependencies: ["carillon", "NotificationCore", logging, metrics], swiftSettings: settings),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: [
+                "carillon", "API", "Edge", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "RedisClient", nio, nioPosix, nioHTTP1, logging, hummingbird,
+            ],
+            swiftSettings: settings
+        ),
         .testTarget(name: "LoadtestTests", dependencies: ["carillon-loadtest", nio, nioPosix, nioHTTP1, nioConcurrency], swiftSettings: settings),
     ]
 )

@@ -12,6 +12,7 @@ struct AdminConnections: Sendable {
 
     let connections: Connections
     let credentials: Credentials
+    let idempotency: Idempotency
 
     /// `GET /v1/admin/connections`: one user's streams, or the edges' sums and a page of users.
     func list(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
@@ -62,13 +63,16 @@ struct AdminConnections: Sendable {
 
     /// `POST /v1/admin/users/{id}/disconnect`: clients reconnect by themselves; whoever must not has to lose the token first.
     func disconnect(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        try await Administrator(context.request, self.credentials).checkUnlimited()
+        let caller = try await Administrator(context.request, self.credentials)
+        try caller.checkUnlimited()
         let user = try context.userID()
-        let done = try await asked(context) { try await self.connections.disconnect(user) }
-        if let silent = done.silent.first {
-            throw .unavailable("\(done.streams) streams were closed; the edge \(silent.node) has not answered: try again.")
+        return try await self.idempotency.once(context.request, caller.identity, route: "users/\(user.value)/disconnect") { () async throws(Problem) in
+            let done = try await asked(context) { try await self.connections.disconnect(user) }
+            if let silent = done.silent.first {
+                throw .unavailable("\(done.streams) streams were closed; the edge \(silent.node) has not answered: try again.")
+            }
+            return .json(.ok, JSONValue.object([("disconnected", .number(String(done.streams)))]).encoded)
         }
-        return .json(.ok, JSONValue.object([("disconnected", .number(String(done.streams)))]).encoded)
     }
 
     /// Asks Redis.

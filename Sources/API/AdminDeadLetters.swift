@@ -10,6 +10,7 @@ struct AdminDeadLetters: Sendable {
 
     let store: TaskStore
     let credentials: Credentials
+    let idempotency: Idempotency
     /// Told which queue has got a task.
     let onTasks: @Sendable (Set<TaskQueue>) -> Void
 
@@ -36,13 +37,17 @@ struct AdminDeadLetters: Sendable {
 
     /// `POST /v1/admin/dead-letters/{id}/retry`: it has all its attempts again.
     func retry(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
-        try await Administrator(context.request, self.credentials).checkUnlimited()
+        let caller = try await Administrator(context.request, self.credentials)
+        try caller.checkUnlimited()
         let id = try context.notificationID()
-        let queue = try await stored(administrationFailure, context) { () async throws(StoreError) in try await self.store.retry(id) }
-        guard let queue else { throw .notFound }
-        self.onTasks([queue])
-        return .json(
-            .ok, JSONValue.object([("id", .string(id.description)), ("queue", .string(queue.rawValue)), ("state", .string(DeliveryState.queued.rawValue))]).encoded)
+        return try await self.idempotency.once(context.request, caller.identity, route: "dead-letters/\(id)/retry") { claim async throws(Problem) in
+            let done = try await stored(administrationFailure, context) { () async throws(StoreError) in try await self.store.retry(id, claim: claim) }
+            if done.isRepeated { return (nil, true) }
+            guard let queue = done.queue else { throw .notFound }
+            self.onTasks([queue])
+            let answer = JSONValue.object([("id", .string(id.description)), ("queue", .string(queue.rawValue)), ("state", .string(DeliveryState.queued.rawValue))])
+            return (.json(.ok, answer.encoded), true)
+        }
     }
 
     /// `DELETE /v1/admin/dead-letters/{id}`: what it was about stays dead.

@@ -17,12 +17,13 @@ public struct Administration: Sendable {
         export: UserExport, idempotency: IdempotencyStore, jobs: JobStore, tasks: TaskStore, credentials: Credentials,
         onTasks: @escaping @Sendable (Set<TaskQueue>) -> Void
     ) {
-        self.keys = AdminKeys(keys: keys, credentials: credentials, idempotency: Idempotency(store: idempotency, jobs: jobs))
-        self.connections = AdminConnections(connections: connections, credentials: credentials)
+        let idempotency = Idempotency(store: idempotency, jobs: jobs)
+        self.keys = AdminKeys(keys: keys, credentials: credentials, idempotency: idempotency)
+        self.connections = AdminConnections(connections: connections, credentials: credentials, idempotency: idempotency)
         self.statistics = AdminStatistics(totals: totals, queues: queues, credentials: credentials)
         self.users = AdminUsers(erasure: erasure, export: export, credentials: credentials)
         self.deliveries = AdminDeliveries(search: deliveries, credentials: credentials)
-        self.deadLetters = AdminDeadLetters(store: tasks, credentials: credentials, onTasks: onTasks)
+        self.deadLetters = AdminDeadLetters(store: tasks, credentials: credentials, idempotency: idempotency, onTasks: onTasks)
     }
 
     /// The router must hold ``ProblemMiddleware`` already.

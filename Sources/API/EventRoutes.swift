@@ -18,7 +18,9 @@ struct EventRoutes: Sendable {
         var claim = try Idempotency.claim(context.request, owner: key, route: "events")
         claim?.answer = Self.answer(event.id)
         let claimed = claim
-        let endpoints = try await stored("failed_to_notify", context) { () async throws(StoreError) in try await self.store.add(event, claim: claimed) }
+        let endpoints = try await stored("failed_to_notify", context) { () async throws(StoreError) in 
+            try await self.store.add(event, claim: claimed, trace: context.request.trace.context)
+        }
         guard endpoints == nil, let claimed else { return .json(.accepted, Array(Self.answer(event.id).utf8)) }
         var answer = GatewayResponse.json(.accepted, Array(try await self.idempotency.text(claimed).utf8))
         answer.headers.add(name: "idempotent-replayed", value: "true")

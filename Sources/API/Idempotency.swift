@@ -67,6 +67,62 @@ final class Idempotency: Sendable {
         return job
     }
 
+    /// Answers a request that may be carried out twice without harm, as long as it is answered alike. Without a key, and for users, it is only carried out.
+    ///
+    /// Its answer is kept after the fact: where a node dies in between, whoever asks again has it carried out again. A body that keeps it with what it writes
+    /// gets the claim, and answers nil when that was made before.
+    func once(
+        _ request: GatewayRequest, _ identity: Administrator.Identity, route: String,
+        _ body: (IdempotencyClaim?) async throws(Problem) -> (answer: GatewayResponse?, isKept: Bool)
+    ) async throws(Problem) -> GatewayResponse {
+        guard case .application(let owner) = identity, var claim = try Self.claim(request, owner: owner, route: route) else {
+            guard let answer = try await body(nil).answer else { throw Self.forgotten }
+            return answer
+        }
+        try self.begins(claim)
+        defer { self.ends(claim) }
+        if let answer = try await self.replayed(claim) { return answer }
+        let (answer, isKept) = try await body(claim)
+        if let answer {
+            if isKept { return answer }
+            claim.answer = Self.text(of: answer)
+            do throws(StoreError) {
+                if try await self.store.remember(claim) { return answer }
+            } catch {
+                throw .unavailable("The database is out of reach; try again with the same Idempotency-Key.")
+            }
+        }
+        // Another node was quicker.
+        guard let first = try await self.replayed(claim) else { throw Self.forgotten }
+        return first
+    }
+
+    /// The same for a body that keeps nothing.
+    func once(
+        _ request: GatewayRequest, _ identity: Administrator.Identity, route: String, _ body: () async throws(Problem) -> GatewayResponse
+    ) async throws(Problem) -> GatewayResponse {
+        try await self.once(request, identity, route: route) { (_) async throws(Problem) in (try await body(), false) }
+    }
+
+    private func replayed(_ claim: IdempotencyClaim) async throws(Problem) -> GatewayResponse? {
+        guard let known = try await self.lookUp(claim) else { return nil }
+        guard var answer = Self.response(known.answer) else { throw Self.notUnderstood }
+        answer.headers.add(name: "idempotent-replayed", value: "true")
+        return answer
+    }
+
+    private static func text(of answer: GatewayResponse) -> String {
+        let body = String(buffer: answer.body)
+        return String(decoding: JSONValue.object([("status", .number(String(answer.status.code))), ("body", .string(body))]).encoded, as: UTF8.self)
+    }
+
+    private static func response(_ text: String) -> GatewayResponse? {
+        guard let json = try? JSONParser.parse(Array(text.utf8)), case .number(let digits)? = json["status"], let status = Int(digits),
+            let body = json["body"]?.string
+        else { return nil }
+        return .json(HTTPResponseStatus(statusCode: status), Array(body.utf8))
+    }
+
     /// What is stored for the claim, whatever it is.
     func text(_ claim: IdempotencyClaim) async throws(Problem) -> String {
         guard let found = try await self.lookUp(claim) else { throw Self.forgotten }
@@ -83,21 +139,29 @@ final class Idempotency: Sendable {
         return answer
     }
 
+    /// The job that carries out the request which made this claim; nil when there is none.
+    func job(of claim: IdempotencyClaim) async throws(Problem) -> NotificationID? { try await self.lookUp(claim).flatMap(Self.job) }
+
     func findJob(_ claim: IdempotencyClaim) async throws(Problem) -> NotificationID? {
         guard let found = try await self.lookUp(claim) else { return nil }
         guard let job = Self.job(found) else { throw Self.notUnderstood }
         return job
     }
 
-    /// - Throws: 422 when it is another request's: the bodies differ.
-    private func lookUp(_ claim: IdempotencyClaim) async throws(Problem) -> IdempotencyStore.Answer? {
-        let found: IdempotencyStore.Answer?
+    /// Whether the key was used before, be it with another body.
+    func isKnown(_ claim: IdempotencyClaim) async throws(Problem) -> Bool { try await self.stored(claim) != nil }
+
+    private func stored(_ claim: IdempotencyClaim) async throws(Problem) -> IdempotencyStore.Answer? {
         do throws(StoreError) {
-            found = try await self.store.find(claim)
+            return try await self.store.find(claim)
         } catch {
             throw .unavailable("The database is out of reach; try again with the same Idempotency-Key.")
         }
-        guard let found else { return nil }
+    }
+
+    /// - Throws: 422 when it is another request's: the bodies differ.
+    private func lookUp(_ claim: IdempotencyClaim) async throws(Problem) -> IdempotencyStore.Answer? {
+        guard let found = try await self.stored(claim) else { return nil }
         guard found.digest == claim.digest else {
             throw Problem(.unprocessableEntity, "invalid_body", "This Idempotency-Key was used with another body.")
         }

@@ -44,17 +44,17 @@ struct NotifyRoute: PlainRoute {
             return
         }
         if notify.users.count > Self.transactionBound {
-            try self.carryOutMany(notify, Job(body: json.withoutUsers, isTold: true, createdAt: now), claim, promise)
+            try self.carryOutMany(notify, Job(body: json.withoutUsers, isTold: true, createdAt: now, trace: request.trace.context, priority: notify.priority), claim, promise)
             return
         }
         if let claim { try self.idempotency.begins(claim) }
-        self.notifier.notify(notify, claim: claim, now: now) { [claim] result in
+        self.notifier.notify(notify, claim: claim, trace: request.trace.context, now: now) { [claim, trace = request.trace] result in
             if let claim {
-                self.answer(claim, result, promise)
+                self.answer(claim, result, trace, promise)
                 return
             }
             switch result {
-            case .success(let notified): self.answer(notified, promise)
+            case .success(let notified): self.answer(notified, trace, promise)
             case .failure(let error): promise.fail(error)
             }
         }
@@ -75,7 +75,7 @@ struct NotifyRoute: PlainRoute {
     }
 
     private func answer(
-        _ claim: IdempotencyClaim, _ result: Result<Notifier.Notified, StoreError>, _ promise: EventLoopPromise<GatewayResponse>
+        _ claim: IdempotencyClaim, _ result: Result<Notifier.Notified, StoreError>, _ trace: RequestTrace, _ promise: EventLoopPromise<GatewayResponse>
     ) {
         switch result {
         case .failure(let error):
@@ -97,7 +97,7 @@ struct NotifyRoute: PlainRoute {
             }
         case .success(let notified):
             self.idempotency.ends(claim)
-            self.answer(notified, promise)
+            self.answer(notified, trace, promise)
         }
     }
 
@@ -110,11 +110,17 @@ struct NotifyRoute: PlainRoute {
         Task { [claim] in
             defer { if let claim { self.idempotency.ends(claim) } }
             do {
+                var job = job
                 if try await self.jobs.store.add(job, users: notify.users, owner: self.jobs.owner, claim: claim) == nil, let claim {
-                    var response = GatewayResponse.json(.created, try await self.idempotency.replay(claim).ordered(by: notify.users).encode())
-                    response.headers.add(name: "idempotent-replayed", value: "true")
-                    promise.succeed(response)
-                    return
+                    // A failure is not remembered: the job goes on with those whom it has not written to.
+                    if let known = try await self.idempotency.job(of: claim), try await self.jobs.store.reopen(known, users: notify.users) {
+                        job.id = known
+                    } else {
+                        var response = GatewayResponse.json(.created, try await self.idempotency.replay(claim).ordered(by: notify.users).encode())
+                        response.headers.add(name: "idempotent-replayed", value: "true")
+                        promise.succeed(response)
+                        return
+                    }
                 }
                 let status = try await self.jobs.finish(job)
                 guard status.state == .done, status.failed == 0 else {
@@ -137,7 +143,7 @@ struct NotifyRoute: PlainRoute {
         }
     }
 
-    private func answer(_ notified: Notifier.Notified, _ promise: EventLoopPromise<GatewayResponse>) {
+    private func answer(_ notified: Notifier.Notified, _ trace: RequestTrace, _ promise: EventLoopPromise<GatewayResponse>) {
         var answer = NotifyAnswer(notified.plan)
         var isKnown = true
         for (index, outcome) in notified.outcomes.enumerated() where index < answer.entries.count {
@@ -146,6 +152,7 @@ struct NotifyRoute: PlainRoute {
             answer.entries[index].seq = outcome.changes.last { $0.kind == .created && $0.notification == id }?.seq
         }
         if isKnown {
+            trace.made(answer.entries)
             promise.succeed(.json(.created, answer.encode()))
             return
         }

@@ -38,12 +38,15 @@ struct TriggerRoute: PlainRoute {
             if let claim, let known = try await self.idempotency.findJob(claim) { return Self.answer(known, isReplay: true) }
             throw Problem(error)
         }
-        let job = Job(body: json.withoutUsers, isTold: false, createdAt: now)
+        let job = Job(body: json.withoutUsers, isTold: false, createdAt: now, trace: request.trace.context, priority: notify.priority)
         claim?.answer = Idempotency.answer(job.id)
         if let claim { try self.idempotency.begins(claim) }
         defer { if let claim { self.idempotency.ends(claim) } }
         if try await self.jobs.add(job, users: notify.users, claim: claim) == nil, let claim {
-            return Self.answer(try await self.idempotency.replayJob(claim), isReplay: true)
+            let known = try await self.idempotency.replayJob(claim)
+            // One that failed is taken up with those whom it has not written to.
+            _ = try await self.jobs.reopen(known, users: notify.users)
+            return Self.answer(known, isReplay: true)
         }
         return Self.answer(job.id)
     }
@@ -70,7 +73,7 @@ struct TriggerLinesRoute: BodyRoute {
         let claim = try Idempotency.claim(request, owner: key, route: TriggerRoute.route)
         if let claim { try self.trigger.idempotency.begins(claim) }
         defer { if let claim { self.trigger.idempotency.ends(claim) } }
-        var loading = Loading(jobs: self.trigger.jobs, claim: claim)
+        var loading = Loading(jobs: self.trigger.jobs, claim: claim, trace: request.trace.context)
         do {
             return try await self.load(&loading, body)
         } catch {
@@ -93,33 +96,48 @@ struct TriggerLinesRoute: BodyRoute {
         }
         try lines.end(to: &users)
         try await self.write(&loading, lines.first, &users)
-        guard let job = loading.job else { throw Problem.invalidBody("The body is empty.") }
         loading.claim?.digest = Array(digest.finalize())
+        if let refusal = loading.refusal {
+            if let claim = loading.claim, let known = try await self.trigger.idempotency.findJob(claim) { return TriggerRoute.answer(known, isReplay: true) }
+            throw refusal
+        }
+        guard let job = loading.job else { throw Problem.invalidBody("The body is empty.") }
         loading.claim?.answer = Idempotency.answer(job.id)
         guard let claim = loading.claim else {
             _ = try await self.trigger.jobs.queue(job.id, claim: nil)
             return TriggerRoute.answer(job.id)
         }
         if try await self.trigger.jobs.queue(job.id, claim: claim) != nil { return TriggerRoute.answer(job.id) }
+        let known = try await self.trigger.idempotency.replayJob(claim)
+        _ = try await self.trigger.jobs.reopen(known, usersOf: job.id)
         await loading.drop()
-        return TriggerRoute.answer(try await self.trigger.idempotency.replayJob(claim), isReplay: true)
+        return TriggerRoute.answer(known, isReplay: true)
     }
 
     private func write(_ loading: inout Loading, _ first: JSONValue?, _ users: inout [UserID]) async throws {
         guard let first else { return }
+        if loading.refusal != nil {
+            users.removeAll(keepingCapacity: true)
+            return
+        }
         let id: NotificationID
         if let job = loading.job {
             id = job.id
         } else {
             let now = Timestamp.now()
+            let priority: Priority
             do throws(ValidationError) {
-                _ = try NotifyRequest(json: first, kind: .apart, catalogue: self.trigger.catalogue(), now: now)
+                priority = try NotifyRequest(json: first, kind: .apart, catalogue: self.trigger.catalogue(), now: now).priority
             } catch {
                 var problem = Problem(error)
                 problem.detail = "Line 1: " + problem.detail
-                throw problem
+                // What was right when it was accepted may be wrong by now: whether it is that request again shows at its end.
+                guard let claim = loading.claim, try await self.trigger.idempotency.isKnown(claim) else { throw problem }
+                loading.refusal = problem
+                users.removeAll(keepingCapacity: true)
+                return
             }
-            let job = Job(body: first.withoutUsers, isTold: false, createdAt: now)
+            let job = Job(body: first.withoutUsers, isTold: false, createdAt: now, trace: loading.trace, priority: priority)
             loading.job = job
             try await self.trigger.jobs.open(job)
             id = job.id
@@ -134,10 +152,14 @@ struct TriggerLinesRoute: BodyRoute {
         let jobs: JobStore
         var job: Job?
         var claim: IdempotencyClaim?
+        /// What is wrong with a request whose key is known.
+        var refusal: Problem?
+        let trace: TraceContext?
 
-        init(jobs: JobStore, claim: IdempotencyClaim?) {
+        init(jobs: JobStore, claim: IdempotencyClaim?, trace: TraceContext?) {
             self.jobs = jobs
             self.claim = claim
+            self.trace = trace
         }
 
         /// Nothing is left of it.

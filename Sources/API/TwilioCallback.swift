@@ -11,6 +11,8 @@ struct TwilioCallback: Sendable {
     /// Twilio may be faster than the note of its answer.
     private static let looks = 20
     private static let pause: Duration = .milliseconds(150)
+    /// In bytes; Twilio's forms have a few hundred. Whoever signed it is known only once all of it was sorted.
+    static let formBound = 16 * 1024
 
     let deliveries: DeliveryCallbacks
     let publicURL: String?
@@ -18,6 +20,7 @@ struct TwilioCallback: Sendable {
 
     func note(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let request = context.request
+        if request.body.readableBytes > Self.formBound { throw .tooLarge(limit: Self.formBound) }
         let parameters = Query(String(decoding: request.body.readableBytesView, as: UTF8.self))
         guard let token, let publicURL, let signature = request.header("x-twilio-signature"),
             TwilioSignature.isValid(signature, url: publicURL + Self.target(request), parameters: parameters.parameters, authToken: token)

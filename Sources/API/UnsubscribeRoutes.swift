@@ -20,10 +20,10 @@ struct UnsubscribeRoutes: Sendable {
 
     func apply(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let scope = try self.scope(context)
-        // In general, and for the message's customer where the user said something about it.
+        // In general, and for the customers of the messages where the user said something about them: that would come before it.
         do throws(PreferencesError) {
             _ = try await self.preferences.change(of: scope.user, customer: nil) { scope.applied(to: $0) }
-            if let customer = scope.customer.flatMap({ CustomerID($0) }) {
+            for customer in scope.customers.compactMap({ CustomerID($0) }) {
                 _ = try await self.preferences.change(of: scope.user, customer: customer) { $0.isEmpty ? $0 : scope.applied(to: $0) }
             }
         } catch {
@@ -52,7 +52,9 @@ struct UnsubscribeRoutes: Sendable {
         }
     }
 
-    private static func about(_ scope: UnsubscribeScope) -> String { scope.type.map { " about <b>\(HTMLText.escaped($0))</b>" } ?? "" }
+    private static func about(_ scope: UnsubscribeScope) -> String {
+        scope.types.isEmpty ? "" : " about " + scope.types.map { "<b>\(HTMLText.escaped($0))</b>" }.joined(separator: ", ")
+    }
 
     private static func html(_ title: String, _ body: String) -> GatewayResponse {
         let text = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>\(title)</title><h1>\(title)</h1>\(body)</html>\n"

@@ -7,7 +7,10 @@ import NotificationStore
 /// Sends a test to a webhook at once; made by whoever can.
 public protocol WebhookTester: Sendable {
     /// Nil: there is no such webhook among those of the scope.
-    func test(_ id: NotificationID, scope: [String]?) async throws -> WebhookTestResult?
+    /// Throws ``Problem`` when too many are under way.
+    ///
+    /// - Parameter trace: what the call is a part of.
+    func test(_ id: NotificationID, scope: [String]?, trace: TraceContext?) async throws -> WebhookTestResult?
 }
 
 /// What came of a test.
@@ -103,9 +106,17 @@ struct WebhookRoutes: Sendable {
     func test(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let caller = try await self.caller(context)
         let id = try context.notificationID()
+        return try await self.idempotency.once(context.request, caller.identity, route: "webhooks/\(id)/test") { () async throws(Problem) in
+            try await self.tested(id, caller, context.request.trace.context)
+        }
+    }
+
+    private func tested(_ id: NotificationID, _ caller: Administrator, _ trace: TraceContext?) async throws(Problem) -> GatewayResponse {
         let result: WebhookTestResult?
         do {
-            result = try await self.tester.test(id, scope: caller.customers)
+            result = try await self.tester.test(id, scope: caller.customers, trace: trace)
+        } catch let problem as Problem {
+            throw problem
         } catch let error as StoreError {
             throw Problem(error, failure: administrationFailure)
         } catch {
@@ -138,21 +149,26 @@ struct WebhookRoutes: Sendable {
         let caller = try await self.caller(context)
         let id = try context.notificationID()
         let change = WebhookStore.Change(status: .active)
-        guard try await stored(administrationFailure, context, { () async throws(StoreError) in try await self.store.change(id, scope: caller.customers, change) }) else {
-            throw .notFound
+        return try await self.idempotency.once(context.request, caller.identity, route: "webhooks/\(id)/enable") { () async throws(Problem) in
+            guard try await stored(administrationFailure, context, { () async throws(StoreError) in try await self.store.change(id, scope: caller.customers, change) }) else {
+                throw .notFound
+            }
+            return .json(.ok, JSONValue.object(Self.members(try await self.find(context, caller))).encoded)
         }
-        return .json(.ok, JSONValue.object(Self.members(try await self.find(context, caller))).encoded)
     }
 
     func replay(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {
         let caller = try await self.caller(context)
         let webhook = try await self.find(context, caller)
         let body = try ReplayBody(context.request.body)
-        let replayed = try await stored(administrationFailure, context) { () async throws(StoreError) in
-            try await self.store.replay(webhook.id, since: body.since, until: body.until, onlyFailed: body.onlyFailed)
+        return try await self.idempotency.once(context.request, caller.identity, route: "webhooks/\(webhook.id)/replay") { claim async throws(Problem) in
+            let done = try await stored(administrationFailure, context) { () async throws(StoreError) in
+                try await self.store.replay(webhook.id, since: body.since, until: body.until, onlyFailed: body.onlyFailed, claim: claim)
+            }
+            if done.isRepeated { return (nil, true) }
+            guard let replayed = done.replayed else { throw .notFound }
+            return (.json(.accepted, JSONValue.object([("replayed", .number(String(replayed)))]).encoded), true)
         }
-        guard let replayed else { throw .notFound }
-        return .json(.accepted, JSONValue.object([("replayed", .number(String(replayed)))]).encoded)
     }
 
     func attempts(_ context: CarillonRequestContext) async throws(Problem) -> GatewayResponse {

@@ -14,6 +14,11 @@ static inline CURLcode carillon_easy_data(CURL *easy, CURLoption option, carillo
     return (curl_easy_setopt)(easy, option, callback);
 }
 
+typedef int (*carillon_progress_callback)(void *context, curl_off_t toReceive, curl_off_t received, curl_off_t toSend, curl_off_t sent);
+static inline CURLcode carillon_easy_progress(CURL *easy, carillon_progress_callback callback) {
+    return (curl_easy_setopt)(easy, CURLOPT_XFERINFOFUNCTION, callback);
+}
+
 typedef curl_socket_t (*carillon_socket_callback)(void *context, curlsocktype purpose, struct curl_sockaddr *address);
 static inline CURLcode carillon_easy_socket(CURL *easy, carillon_socket_callback callback) {
     return (curl_easy_setopt)(easy, CURLOPT_OPENSOCKETFUNCTION, callback);

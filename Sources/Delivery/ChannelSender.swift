@@ -24,6 +24,8 @@ public struct OutgoingMessage: Sendable {
     public var html: String?
     /// Of an e-mail: one-click unsubscription (RFC 8058); nil where it cannot be unsubscribed, since it is required.
     public var unsubscribeURL: String?
+    /// What that unsubscribes from.
+    var unsubscribe: UnsubscribeScope?
     public var urgent: Bool
 
     public init(
@@ -54,4 +56,15 @@ public enum SendResult: Sendable, Equatable {
     case refused(String)
     /// It is tried again, not before `after` where the provider said so.
     case later(String, after: Duration?)
+    /// Not attempted, or not to its end, through no fault of the message or the provider: it does not count as an attempt.
+    case notSent(String)
+
+    /// What came of an exchange that had no answer.
+    static func unanswered(_ error: TransferError) -> SendResult {
+        switch error.code {
+        case .overloaded, .cancelled: .notSent(error.message)
+        case .refusedMail(permanent: true): .refused(error.message)
+        case .refusedAddress, .timedOut, .failed, .refusedMail(permanent: false): .later(error.message, after: nil)
+        }
+    }
 }

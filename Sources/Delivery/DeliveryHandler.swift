@@ -11,6 +11,8 @@ public struct DeliveryHandler: TaskHandler {
         case gone
         case expired
         case read
+        /// Turned off meanwhile.
+        case preference
         case noContact = "no_contact"
     }
 
@@ -28,7 +30,7 @@ public struct DeliveryHandler: TaskHandler {
     ) {
         self.channel = channel
         self.sender = sender
-        self.source = DeliveryMaterials(pool: pool)
+        self.source = DeliveryMaterials(pool: pool, logger: logger)
         self.catalogue = catalogue
         self.unsubscribe = unsubscribe
         self.logger = logger
@@ -51,26 +53,40 @@ public struct DeliveryHandler: TaskHandler {
         case none(AttemptResult)
     }
 
-    func message(_ task: QueuedTask, _ material: DeliveryMaterial?) -> Made {
+    func message(_ task: QueuedTask, _ material: DeliveryMaterial?, now: Timestamp = .now()) -> Made {
         guard let material else { return .none(Self.suppressed(.gone)) }
         if material.isExpired { return .none(Self.suppressed(.expired)) }
         // Where the user is reached now: an address that was given up meanwhile is not written to.
-        guard let address = material.contact?.endpoint(self.channel) else { return .none(Self.suppressed(.noContact)) }
+        guard let address = material.recipient.contact?.endpoint(self.channel) else { return .none(Self.suppressed(.noContact)) }
         guard let user = task.user, let notification = task.notification else { return .none(.over(.failed, reason: "the task names no notification")) }
         let text: OutgoingText
         do {
             text = try OutgoingText(
-                self.channel, stored: material.body, payload: task.payload, locale: material.contact?.locale, catalogue: self.catalogue())
+                self.channel, stored: material.body, payload: task.payload, locale: material.recipient.contact?.locale, catalogue: self.catalogue())
         } catch {
             self.logger.error("message not made", metadata: ["notification": "\(notification)", "error": "\(error)"])
             return .none(.over(.failed, reason: "the message could not be made: \((error as? ValidationError)?.errors.first?.detail ?? "it is not understood")"))
         }
         if text.unlessRead, material.isRead { return .none(Self.suppressed(.read)) }
-        return .message(OutgoingMessage(
+        // What the user says now counts: unsubscribed meanwhile, or tried again in the middle of the night.
+        let recipient = material.recipient
+        let decision = ChannelDecision(
+            self.channel, type: text.type, event: text.event, own: recipient.own, customer: recipient.customer, required: text.isRequired ? [self.channel] : [],
+            byDefault: true)
+        guard decision.enabled else { return .none(Self.suppressed(.preference)) }
+        if self.channel == .email || self.channel == .sms, !text.isRequired, material.priority != .urgent, let end = recipient.quietEnd(at: now) {
+            return .none(.notAttempted(after: .microseconds(max(0, end.microseconds - now.microseconds))))
+        }
+        var message = OutgoingMessage(
             deliveryID: task.id.description, channel: self.channel, userID: user, notificationID: notification, customerID: material.customer,
             address: address, subject: text.subject, text: text.text, html: text.html,
-            unsubscribeURL: self.channel != .email ? nil : text.optionalType.flatMap { self.unsubscribe(UnsubscribeScope(user: user, channel: self.channel, type: $0, customer: material.customer)) },
-            urgent: material.priority == .urgent))
+            urgent: material.priority == .urgent)
+        if self.channel == .email, !text.isRequired {
+            let scope = UnsubscribeScope(user: user, channel: self.channel, types: [text.type], customers: material.customer.map { [$0] } ?? [])
+            message.unsubscribe = scope
+            message.unsubscribeURL = self.unsubscribe(scope)
+        }
+        return .message(message)
     }
 
     private static func suppressed(_ hindrance: Hindrance) -> AttemptResult { .over(.suppressed, reason: hindrance.rawValue) }
@@ -81,6 +97,7 @@ public struct DeliveryHandler: TaskHandler {
         case .delivered(let reference): .over(.delivered, reference: reference)
         case .refused(let reason): .over(.failed, reason: reason)
         case .later(let error, let after): .later(error, after: after)
+        case .notSent: .notAttempted(after: .seconds(1))
         }
     }
 }

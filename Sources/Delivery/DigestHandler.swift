@@ -32,7 +32,7 @@ public struct DigestHandler: TaskHandler {
                 attempt = made
                 return made
             }
-            return await attempt.value
+            return await withTaskCancellationHandler { await attempt.value } onCancel: { attempt.cancel() }
         }
     }
 
@@ -40,7 +40,7 @@ public struct DigestHandler: TaskHandler {
     private let sender: any ChannelSender
     private let unsubscribe: @Sendable (UnsubscribeScope) -> String?
 
-    /// - Parameter unsubscribe: as of ``DeliveryHandler``. One of several is rid of all e-mails by it.
+    /// - Parameter unsubscribe: as of ``DeliveryHandler``. One of several is rid of the types that are in it.
     public init(
         sender: any ChannelSender, pool: PostgresPool, catalogue: @escaping @Sendable () -> Catalogue, logger: Logger,
         unsubscribe: @escaping @Sendable (UnsubscribeScope) -> String? = { _ in nil }
@@ -66,10 +66,8 @@ public struct DigestHandler: TaskHandler {
         let (group, sender, unsubscribe) = (share.group, self.sender, self.unsubscribe)
         return await group.result {
             guard var message = DigestText.message(group.messages) else { return .over(.failed, reason: "there is nothing to send") }
-            if group.messages.count > 1, group.messages.contains(where: { $0.unsubscribeURL != message.unsubscribeURL }) {
-                // Of several types, or some of them required: all that can be turned off is e-mail.
-                message.unsubscribeURL = unsubscribe(UnsubscribeScope(user: message.userID, channel: .email, type: nil, customer: nil))
-            }
+            // From all that can be turned off of what it holds, and nothing else.
+            if group.messages.count > 1 { message.unsubscribeURL = UnsubscribeScope(of: group.messages.compactMap(\.unsubscribe)).flatMap(unsubscribe) }
             return DeliveryHandler.result(await sender.send(message))
         }
     }

@@ -7,19 +7,25 @@ import Synchronization
 public final class JobWorker: Sendable {
     /// How long an ended job can be asked about.
     private static let days = 7
-    /// Between two looks for jobs, while there are none.
-    private static let pause: Duration = .milliseconds(150)
+    /// Between two looks for jobs that nobody has told of.
+    private static let pause: Duration = .seconds(2)
     private static let smallAtOnce = 32
     private static let largeAtOnce = 4
 
-    private let runner: JobRunner
     private let logger: Logger
+    private let small = Signal()
+    private let large = Signal()
     private let depth = Atomic<Int>(0)
     private let oldest = Atomic<Int>(0)
 
-    public init(runner: JobRunner, logger: Logger) {
-        self.runner = runner
+    public init(logger: Logger) {
         self.logger = logger
+    }
+
+    /// There may be jobs. From any thread; it does not block.
+    public func poke() {
+        self.small.give()
+        self.large.give()
     }
 
     /// Jobs that are not done, up to 10,000, and the age of the oldest in milliseconds: as of the last few seconds.
@@ -28,40 +34,35 @@ public final class JobWorker: Sendable {
     }
 
     /// Until cancelled.
-    public func run() async {
+    public func run(_ runner: JobRunner) async {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.runSmall() }
-            group.addTask { await self.runLarge() }
-            group.addTask { await self.look() }
+            group.addTask {
+                while await self.small.wait() {
+                    await self.attempt("small jobs") { while try await runner.carryOutSmall(atMost: Self.smallAtOnce) == Self.smallAtOnce, !Task.isCancelled {} }
+                }
+            }
+            group.addTask {
+                while await self.large.wait() { await self.attempt("large jobs") { try await runner.carryOutLarge(atMost: Self.largeAtOnce) } }
+            }
+            group.addTask { await self.look(runner.store) }
+            // Also what was lost on its way, and what another node left behind.
+            while !Task.isCancelled {
+                self.poke()
+                do { try await Task.sleep(for: Self.pause) } catch { break }
+            }
         }
-        await self.runner.release()
+        await runner.release()
     }
 
-    private func runSmall() async {
-        while !Task.isCancelled {
-            var count = 0
-            await self.attempt("small jobs") { count = try await self.runner.carryOutSmall(atMost: Self.smallAtOnce) }
-            if count == Self.smallAtOnce { continue }
-            do { try await Task.sleep(for: Self.pause) } catch { return }
-        }
-    }
-
-    private func runLarge() async {
-        while !Task.isCancelled {
-            await self.attempt("large jobs") { try await self.runner.carryOutLarge(atMost: Self.largeAtOnce) }
-            do { try await Task.sleep(for: Self.pause) } catch { return }
-        }
-    }
-
-    private func look() async {
+    private func look(_ store: JobStore) async {
         var turn = 0
         while !Task.isCancelled {
             await self.attempt("queue depth") {
-                let queued = try await self.runner.store.queued()
+                let queued = try await store.queued()
                 self.depth.store(queued.jobs, ordering: .relaxed)
                 self.oldest.store(Int(queued.oldest * 1000), ordering: .relaxed)
             }
-            if turn % 10 == 3 { await self.attempt("jobs to forget") { try await self.runner.store.forget(days: Self.days) } }
+            if turn % 10 == 3 { await self.attempt("jobs to forget") { try await store.forget(days: Self.days) } }
             turn += 1
             do { try await Task.sleep(for: .seconds(2)) } catch { return }
         }

@@ -15,6 +15,8 @@ public struct Worker: Sendable {
 
     /// Rows of the audit log that one statement removes.
     private static let auditPortion = 5000
+    /// Seconds between two looks at what totals are to be counted of, while there is nothing.
+    private static let quietest = 4
 
     private let housekeeping: Housekeeping
     private let audit: AuditStore
@@ -47,8 +49,7 @@ public struct Worker: Sendable {
     private func keepTime() async {
         while !Task.isCancelled {
             await self.attempt("scheduled and expired notifications") {
-                try await self.write { () async throws(StoreError) in try await self.housekeeping.due() }
-                try await self.write { () async throws(StoreError) in try await self.housekeeping.expired() }
+                try await self.write { () async throws(StoreError) in try await self.housekeeping.timely() }
             }
             do { try await Task.sleep(for: .seconds(1)) } catch { return }
         }
@@ -57,10 +58,23 @@ public struct Worker: Sendable {
     private func keepHouse() async {
         var second = 0
         var nextLog = 15
+        var nextTotals = 0
+        var quiet = 1
         var nextDeliveries = ContinuousClock.now
         while !Task.isCancelled {
-            // Every second, so that it is a little each time: what it takes at once, others do without.
-            await self.attempt("totals") { while try await self.totals.advance(), !Task.isCancelled {} }
+            // Mostly every second, so that it is a little each time: what it takes at once, others do without. Rarely while there is nothing.
+            if second >= nextTotals {
+                var counted = 0
+                await self.attempt("totals") {
+                    while true {
+                        let step = try await self.totals.advance()
+                        counted += step.counted
+                        if !step.isMore || Task.isCancelled { break }
+                    }
+                }
+                quiet = counted > 0 ? 1 : min(quiet * 2, Self.quietest)
+                nextTotals = second + quiet
+            }
             if ContinuousClock.now >= nextDeliveries {
                 let began = ContinuousClock.now
                 await self.attempt("totals of deliveries") { try await self.totals.countDeliveries() }

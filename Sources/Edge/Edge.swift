@@ -207,7 +207,12 @@ public final class Edge: SubscriptionListener {
         for from in stride(from: 0, to: leases.count, by: 500) {
             let portion = leases[from..<min(from + 500, leases.count)]
             done = done.flatMap { before in
-                self.leases.reassert(portion.filter { loop.isOpen($0) }).map { before + $0 }.hop(to: loop.eventLoop)
+                let open = portion.filter { loop.isOpen($0) }
+                return self.leases.reassert(open).hop(to: loop.eventLoop).map { surplus in
+                    // Those that ended meanwhile may have given their places back before these were taken.
+                    self.leases.release(open.filter { !loop.isOpen($0) })
+                    return before + surplus
+                }
             }
         }
         return done

@@ -17,8 +17,10 @@ final class EdgeLoop: @unchecked Sendable {
     var dirty: [StreamConnection] = []
     /// What was said last, in the forms of the other transports.
     var translations = Translations()
-    /// Seconds since 1970, as of the last tick.
-    private(set) var now = Timestamp.now().seconds
+    /// Seconds of a clock that never jumps, as of the last turn: of pings, time limits and both wheels. What a token says is of another clock.
+    private(set) var now = EdgeLoop.seconds
+
+    private static var seconds: Int64 { Int64(NIODeadline.now().uptimeNanoseconds / 1_000_000_000) }
     private var wheel = TimerWheel<StreamConnection>(slots: 64)
     private var sessions = TimerWheel<SocketIOSession>(slots: 64)
     private var tick: RepeatedTask?
@@ -217,8 +219,8 @@ final class EdgeLoop: @unchecked Sendable {
         case .renew(let user, let id, let expiresAt, let customers):
             guard let connection = self.hubs[user]?.connections.first(where: { $0.id.description == id }) else { return }
             if connection.customers.map({ Set($0) }) == customers.map({ Set($0) }) {
-                connection.expiresAt = max(connection.expiresAt, expiresAt)
-                connection.warnedOfExpiry = false
+                connection.expiry.renew(until: expiresAt, now: Timestamp.now().seconds, lead: self.edge.configuration.authExpiringSeconds)
+                self.wheel.schedule(connection, at: self.now + 1, now: self.now)
             } else {
                 // The new token may see something else: the stream starts anew with it.
                 self.close(connection, .tokenExpired, retry: EdgeConfiguration.retryMilliseconds())
@@ -269,18 +271,26 @@ final class EdgeLoop: @unchecked Sendable {
 
     func received(_ messages: [UserMessage]) {
         self.eventLoop.assertInEventLoop()
-        // What is dropped now is read from the log afterwards.
-        if !self.mayDeliver() { return }
-        self.now = Timestamp.now().seconds
+        let mayDeliver = self.mayDeliver()
+        self.now = Self.seconds
         var place: LogPosition?
         for message in messages {
             guard let hub = self.hubs[message.user] else { continue }
+            if !mayDeliver {
+                // What is dropped now is read from the log afterwards; of a direct event it is only counted.
+                if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
+                    self.deliver(direct, message.payload, CollectionOfOne(hub), toAll: false, isSuspended: true)
+                }
+                continue
+            }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
                     self.deliver(direct, message.payload, CollectionOfOne(hub), toAll: false)
                     continue
                 }
+                // Of another version of this program, most likely: something has changed, and the log has it.
                 self.edge.metrics.malformed.add(1, ordering: .relaxed)
+                self.input(hub, flushing: false) { $0.reconcile(&$1) }
                 continue
             }
             if let other = envelope.place, other != place {
@@ -293,6 +303,14 @@ final class EdgeLoop: @unchecked Sendable {
     }
 
     private func received(_ envelope: Envelope, _ payload: ByteBuffer, _ hub: UserHub) {
+        if self.edge.logger.logLevel <= .debug {
+            self.edge.logger.debug(
+                "changes heard",
+                metadata: [
+                    "user": "\(hub.user.value)", "first": "\(envelope.epoch)-\(envelope.first)", "last": "\(envelope.epoch)-\(envelope.last)",
+                    "streams": "\(hub.connections.count)",
+                ])
+        }
         if hub.feed.advance(epoch: envelope.epoch, first: envelope.first, last: envelope.last) {
             var written = 0
             for connection in hub.connections where connection.phase == .live {
@@ -328,18 +346,18 @@ final class EdgeLoop: @unchecked Sendable {
 
     func received(broadcast payload: ByteBuffer) {
         self.eventLoop.assertInEventLoop()
-        if !self.mayDeliver() { return }
-        self.now = Timestamp.now().seconds
+        let mayDeliver = self.mayDeliver()
+        self.now = Self.seconds
         guard let direct = payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) else {
             self.edge.metrics.malformed.add(1, ordering: .relaxed)
             return
         }
-        self.deliver(direct, payload, self.hubs.values, toAll: true)
+        self.deliver(direct, payload, self.hubs.values, toAll: true, isSuspended: !mayDeliver)
         self.flush()
     }
 
     /// At most once: to those who can take it now. Nothing of it is kept for the others.
-    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>, toAll: Bool) {
+    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>, toAll: Bool, isSuspended: Bool = false) {
         guard let frame = payload.getSlice(at: payload.readerIndex + direct.frameOffset, length: payload.readableBytes - direct.frameOffset) else { return }
         var written = 0
         var dropped = 0
@@ -347,7 +365,7 @@ final class EdgeLoop: @unchecked Sendable {
             // What is for everybody and of no customer is for those as well that asked for one customer's.
             for connection in hub.connections
             where toAll && direct.customer == nil || connection.filter?.shows(customer: direct.customer) ?? true {
-                guard connection.phase == .live, connection.takesMore() else {
+                guard !isSuspended, connection.phase == .live, connection.takesMore() else {
                     dropped += 1
                     continue
                 }
@@ -600,7 +618,7 @@ final class EdgeLoop: @unchecked Sendable {
 
     private func ticked() {
         if self.mayDeliver() { self.suspension.awake(now: .now(), lastBeat: self.edge.leases.lastBeat) }
-        self.now = Timestamp.now().seconds
+        self.now = Self.seconds
         for connection in self.wheel.advance(to: self.now) where connection.phase != .closed {
             self.look(at: connection)
         }
@@ -618,17 +636,16 @@ final class EdgeLoop: @unchecked Sendable {
             self.close(connection, .stalled, retry: EdgeConfiguration.retryMilliseconds())
             return
         }
-        if self.now >= connection.expiresAt {
+        let wallClock = Timestamp.now().seconds
+        if wallClock >= connection.expiry.at {
             self.close(connection, .tokenExpired, retry: EdgeConfiguration.retryMilliseconds())
             return
         }
-        let warning = connection.expiresAt - configuration.authExpiringSeconds
         if connection.head == nil, !connection.isBlocked {
-            if self.now >= warning, !connection.warnedOfExpiry {
-                connection.warnedOfExpiry = true
+            if connection.expiry.takeWarning(now: wallClock) {
                 var bytes: [UInt8] = []
                 StreamFrame.appendAuthExpiring(
-                    expiresAt: Timestamp(seconds: connection.expiresAt), connection: connection.id.description, to: &bytes)
+                    expiresAt: Timestamp(seconds: connection.expiry.at), connection: connection.id.description, to: &bytes)
                 connection.send(ByteBuffer(bytes: bytes))
             }
             if self.now - connection.lastWrite >= configuration.pingSeconds {
@@ -637,18 +654,15 @@ final class EdgeLoop: @unchecked Sendable {
             }
         }
         guard connection.phase != .closed else { return }
-        if connection.phase == .joining, connection.head != nil, self.now - connection.openedAt.seconds > configuration.joinSeconds {
+        if connection.phase == .joining, connection.head != nil, self.now - connection.began > configuration.joinSeconds {
             // The database does not answer. The client tries another edge.
             self.edge.metrics.refused.add(1, ordering: .relaxed)
             self.close(connection, .disconnected, retry: EdgeConfiguration.retryMilliseconds())
             return
         }
         var next = connection.lastWrite + configuration.pingSeconds
-        next = min(next, connection.expiresAt)
-        if !connection.warnedOfExpiry { next = min(next, warning) }
-        if connection.isBlocked {
-            next = min(connection.blockedSince + configuration.stalledSeconds, connection.expiresAt, self.now + configuration.pingSeconds)
-        }
+        if connection.isBlocked { next = min(connection.blockedSince + configuration.stalledSeconds, self.now + configuration.pingSeconds) }
+        next = min(next, self.now + connection.expiry.next(isWarned: connection.isBlocked) - wallClock)
         if connection.phase == .joining { next = self.now + 1 }
         next = min(next, self.now + configuration.stalledSeconds)
         self.wheel.schedule(connection, at: max(next, self.now + 1), now: self.now)

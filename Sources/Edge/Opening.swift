@@ -79,9 +79,10 @@ extension Edge {
         EdgeLoop.closeGently(channel, on: channel.eventLoop)
     }
 
-    /// The cookie that a ticket is turned into; nil where none was used.
+    /// The cookie that a ticket is turned into; nil where none was used, and where a link was followed: no EventSource does that, but a page of a
+    /// stranger could have a visitor become another user so (login CSRF). `Sec-Fetch-Mode`: Fetch Metadata, 2.2.
     func sessionCookie(_ request: GatewayRequest, _ stream: StreamRequest) -> String? {
-        guard let session = stream.session else { return nil }
+        guard let session = stream.session, request.header("sec-fetch-mode")?.lowercased() != "navigate" else { return nil }
         let life = max(0, stream.token.expiresAt - Timestamp.now().seconds)
         // Behind a proxy that ends TLS the request itself is plain.
         let secure = request.header("x-forwarded-proto") == "https" ? "; Secure" : ""

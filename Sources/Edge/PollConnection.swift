@@ -37,7 +37,7 @@ final class PollConnection: StreamConnection, @unchecked Sendable {
         self.answer = answer
         super.init(request, lease: lease, loop: loop, channel: nil, head: ByteBuffer())
         // It ends long before most tokens; a client that would be warned in each answer would ask without a pause.
-        self.warnedOfExpiry = true
+        self.expiry.isSilent = true
         if patience > 0 {
             self.deadline = loop.eventLoop.scheduleTask(in: .seconds(patience)) { self.finish() }
         }

@@ -36,13 +36,14 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     var cursor = StreamPosition(epoch: 0, seq: 0)
     var resume: ResumePoint
     var customers: [String]?
-    /// In seconds since 1970.
-    var expiresAt: Int64
+    /// Of its token.
+    var expiry: TokenExpiry
+    /// Of the loop's clock, as all other moments here.
+    let began: Int64
     var lastWrite: Int64 = 0
     var blockedSince: Int64 = 0
     var isBlocked = false
     var isDirty = false
-    var warnedOfExpiry = false
     var wheelPlace: TimerPlace?
 
     /// On the loop.
@@ -59,7 +60,9 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
         self.filter = StreamFilter(allowed: request.token.customers, only: request.customer)
         self.resume = request.resume
         self.customers = request.token.customers
-        self.expiresAt = request.token.expiresAt
+        self.expiry = TokenExpiry(at: request.token.expiresAt, lead: loop.edge.configuration.authExpiringSeconds)
+        self.began = loop.now
+        self.lastWrite = loop.now
     }
 
     // MARK: What each transport does in its own way

@@ -71,10 +71,14 @@ struct StreamFilter {
             StreamFrame.appendPosition(position, to: &bytes)
             return ByteBuffer(bytes: bytes)
         }
-        guard self.allowed != nil, let head = item.frame.getSlice(at: item.frame.readerIndex, length: item.unreadOffset) else { return item.frame }
+        if self.allowed == nil { return item.frame }
         let shown = self.shown(Counts(unread: item.unread, unseen: item.unseen))
-        var frame = head
-        frame.writeString("\(shown.unread)}\n\n")
+        // "All seen" says how many are unseen, too, right before.
+        let unseen = item.kind == .seenAll ? StreamFrame.unseenMember(item.unseen) : ""
+        guard var frame = item.frame.getSlice(at: item.frame.readerIndex, length: item.unreadOffset - StreamFrame.unreadName.utf8.count - unseen.utf8.count)
+        else { return item.frame }
+        if item.kind == .seenAll { frame.writeString(StreamFrame.unseenMember(shown.unseen)) }
+        frame.writeString("\(StreamFrame.unreadName)\(shown.unread)}\n\n")
         return frame
     }
 

@@ -22,7 +22,9 @@ struct TimerWheel<Element: Timed> {
     /// What lies further ahead than the wheel is long comes up early: it looks at the clock and is scheduled again. What is scheduled already is moved.
     mutating func schedule(_ element: Element, at moment: Int64, now: Int64) {
         self.remove(element)
+        // Before the first advance, too: what is scheduled then has its place from here on.
         let last = self.last ?? now
+        self.last = last
         let moment = min(max(moment, last + 1), last + Int64(self.slots.count) - 1)
         let slot = Int(moment % Int64(self.slots.count))
         element.wheelPlace = TimerPlace(slot: Int32(slot), index: Int32(self.slots[slot].count))

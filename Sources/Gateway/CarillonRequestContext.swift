@@ -26,7 +26,7 @@ public struct CarillonRequestContext: RequestContext {
     public init(source: Source) {
         self.coreContext = CoreRequestContextStorage(source: source)
         self.request = source.request
-        self.logger[metadataKey: "request_id"] = .string(source.request.requestID)
+        for (key, value) in source.request.trace.logged(source.request.requestID) { self.logger[metadataKey: key] = value }
     }
 
     /// A part of the path by its name, percent-decoded.

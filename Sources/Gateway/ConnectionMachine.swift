@@ -50,6 +50,8 @@ struct ConnectionMachine {
         case breakOff(Problem)
         /// Answer with this, as the last on this connection, then call `answered`.
         case refuse(Problem, HTTPRequestHead?)
+        /// The same while a head is coming in, which the pipeline handler has not seen.
+        case refuseEarly(Problem)
         /// Close the output and wait for the client.
         case linger
         case close
@@ -185,7 +187,17 @@ struct ConnectionMachine {
     /// All bytes that were there are read.
     mutating func readComplete(now: NIODeadline) {
         defer { self.progressed = false }
-        if case .idle(_, partial: false) = self.state, !self.progressed { self.state = .idle(since: now, partial: true) }
+        switch self.state {
+        case .idle(_, partial: false):
+            if !self.progressed { self.state = .idle(since: now, partial: true) }
+        case .receiving(var request, let since):
+            // The rest of the body may take its time, and a slice keeps all of the buffer that it was read into.
+            guard request.body.storageCapacity > 2 * request.body.readableBytes + 1024 else { return }
+            self.state = .closed
+            request.body = ByteBuffer(bytes: request.body.readableBytesView)
+            self.state = .receiving(request, since: since)
+        case .idle, .passing, .answering, .lingering, .taken, .closed: break
+        }
     }
 
     /// The route has as much of the body as it can take: nothing more is read.
@@ -224,13 +236,20 @@ struct ConnectionMachine {
         }
     }
 
-    mutating func tick(now: NIODeadline) -> Action {
+    /// - Parameter isSending: bytes are on their way to the client, which may be slow: it is not idle, and the end of an answer is not there yet.
+    mutating func tick(now: NIODeadline, isSending: Bool = false) -> Action {
         switch self.state {
+        case .idle(_, partial: false) where isSending:
+            self.state = .idle(since: now, partial: false)
+            return .none
+        case .lingering where isSending:
+            self.state = .lingering(since: now)
+            return .none
         case .idle(let since, let partial):
             if partial {
                 if now - since < self.timeouts.head { return .none }
                 self.state = .answering(keepAlive: false)
-                return .refuse(.slow, nil)
+                return .refuseEarly(.slow)
             }
             if now - since < self.timeouts.idle { return .none }
             self.state = .closed
@@ -281,6 +300,9 @@ struct ConnectionMachine {
     private static func check(_ head: HTTPRequestHead, bodyLimit: Int) -> Problem? {
         let hosts = head.headers["host"].count
         if hosts > 1 || (hosts == 0 && head.version.minor >= 1) { return .malformed("A request has one header Host.") }
+        // Nothing is inflated: a few bytes could stand for gigabytes.
+        if head.headers["content-encoding"].contains(where: { $0.lowercased() != "identity" }) { return .encoded }
+        if head.headers[canonicalForm: "transfer-encoding"].contains(where: { $0.lowercased() != "chunked" }) { return .unknownCoding }
         if let length = head.headers.first(name: "content-length"), Int(length).map({ $0 > bodyLimit }) ?? true { return .tooLarge(limit: bodyLimit) }
         return nil
     }
@@ -288,5 +310,10 @@ struct ConnectionMachine {
 
 extension Problem {
     static let slow = Problem(.requestTimeout, "request_timeout", "The request took too long to arrive.")
+    /// RFC 9110, 15.5.16.
+    static let encoded = Problem(
+        .unsupportedMediaType, "unsupported_encoding", "Bodies are taken as they are, without a Content-Encoding.", headers: ["accept-encoding": "identity"])
+    /// RFC 9112, 6.1.
+    static let unknownCoding = Problem(.notImplemented, "invalid_request", "The only Transfer-Encoding is chunked.")
     static func malformed(_ detail: String) -> Problem { Problem(.badRequest, "invalid_request", detail) }
 }

@@ -2,6 +2,7 @@ public import Authentication
 import Crypto
 import Logging
 import NIOCore
+public import NIOHTTP1
 public import NotificationBus
 public import NotificationCore
 public import NotificationStore
@@ -125,6 +126,22 @@ public final class Credentials: Sendable {
     /// The same for an API key.
     public func admit(_ key: APIKeyStore.Key, _ request: GatewayRequest) throws(Problem) {
         try self.admit(.key(key.id, name: key.name), request)
+    }
+
+    /// Whether a request's credential is good as far as this node knows, without waiting for anything: a key that was seen before, a token or session that
+    /// verifies at once.
+    public func recognizes(_ headers: HTTPHeaders) -> Bool {
+        guard let text = headers.first(name: "x-api-key") ?? Self.bearer(headers.first(name: "authorization")) ?? headers.cookie(self.cookieName) else {
+            return false
+        }
+        if text.hasPrefix("ck_") {
+            if text.utf8.count > 128 { return false }
+            let hash = APIKeyStore.hash(text)
+            return self.cache.withLock { $0[hash]?.key != nil }
+        }
+        if TicketSigner.isSession(text) { return self.tickets.session(text) != nil }
+        // Why it is refused is said when it is used.
+        return (try? self.verifier.verifySynchronously(text)) != nil
     }
 
     /// A key that was looked up a moment ago. `.some(nil)`: it is known to be bad.

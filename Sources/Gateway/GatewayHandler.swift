@@ -20,7 +20,7 @@ struct GatewayShared: Sendable {
         self.routes = routes
         self.audit = audit
         self.logger = logger
-        self.bodies = BodyBudget(bound: configuration.heldBodies)
+        self.bodies = BodyBudget(bound: configuration.heldBodies, smallBound: configuration.heldSmallBodies)
     }
 }
 
@@ -42,7 +42,12 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         var isHead: Bool
         var requestID: String
         var headers: HTTPHeaders
-        var trace = RequestTrace()
+        var trace: RequestTrace
+        var method: HTTPMethod
+        /// As metrics and logs know it; the router's routes say their own.
+        var route: String?
+        /// Nil once the answer is counted.
+        var began: NIODeadline?
         /// What the audit log is to learn of it; nil for what writes nothing, and once it has.
         var audit: AuditOrigin?
     }
@@ -69,11 +74,20 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var task: Task<Void, Never>?
     /// Where the body goes that is taken as it comes.
     private var bodySource: BodyParts.Producer.Source?
-    /// Of the budget of all bodies.
+    /// Of the request that is being received, what each account of all bodies counts.
+    private var smallBytes = 0
     private var heldBytes = 0
+    private var headers = HTTPHeaders()
+    /// Nil: not known yet.
+    private var isStranger: Bool?
     private var depth = 0
+    /// The answer is written but for its end, which waits for the client to read: the next request waits for that.
+    private var isEndHeld = false
+    private var stall = OutputStall()
     /// Of the connection's peer; nil until it is first needed.
     private var peer: String?
+    /// Whether the peer is a proxy whose word counts; nil until it is first needed.
+    private var isTrusted: Bool?
 
     init(shared: GatewayShared, connections: LoopConnections, codec: Codec, isExcess: Bool) {
         self.shared = shared
@@ -120,6 +134,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         switch Self.unwrapInboundIn(data) {
         case .head(let head):
             let incoming = self.resolve(head)
+            self.headers = head.headers
             self.run(self.machine.head(incoming, now: self.connections.now))
         case .body(let part):
             self.run(self.machine.body(part, now: self.connections.now, reserve: self.reserve))
@@ -129,14 +144,31 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     private func reserve(_ bytes: Int) -> Bool {
-        guard self.shared.bodies.reserve(bytes) else { return false }
-        self.heldBytes += bytes
+        let bodies = self.shared.bodies
+        let first = min(bytes, max(0, self.shared.configuration.freeBody - self.smallBytes - self.heldBytes))
+        var rest = bytes
+        if first > 0, bodies.reserveSmall(first, isStranger: self.knowsStranger) {
+            self.smallBytes += first
+            rest -= first
+        }
+        if rest == 0 { return true }
+        guard bodies.reserve(rest, ofStranger: self.knowsStranger()) else { return false }
+        self.heldBytes += rest
         return true
     }
 
+    private func knowsStranger() -> Bool {
+        let isStranger = self.isStranger ?? !self.shared.configuration.recognizes(self.headers)
+        self.isStranger = isStranger
+        return isStranger
+    }
+
     private func releaseBody() {
-        self.shared.bodies.release(self.heldBytes)
+        if self.smallBytes > 0 { self.shared.bodies.releaseSmall(self.smallBytes) }
+        if self.heldBytes > 0 { self.shared.bodies.release(self.heldBytes, ofStranger: self.isStranger ?? false) }
+        self.smallBytes = 0
         self.heldBytes = 0
+        self.isStranger = nil
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -164,7 +196,35 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         }
     }
 
-    func tick() { self.run(self.machine.tick(now: self.connections.now)) }
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if self.isEndHeld, context.channel.isWritable {
+            self.isEndHeld = false
+            self.end(context)
+        }
+        context.fireChannelWritabilityChanged()
+    }
+
+    /// Bytes that the client has not taken yet.
+    private var pending: Int {
+        // It cannot fail in a channel of sockets, and no other has a client that does not read.
+        (try? self.context?.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+    }
+
+    /// Some of an answer that is made has not gone to the client.
+    var isSending: Bool { self.isEndHeld || self.pending > 0 }
+
+    func tick() {
+        guard let context = self.context else { return }
+        let pending = self.pending
+        if pending == 0 {
+            self.stall.cleared()
+        } else if self.stall.isOver(pending: pending, now: self.connections.now, bound: self.shared.configuration.idleTimeout) {
+            context.close(promise: nil)
+            return
+        }
+        self.run(self.machine.tick(now: self.connections.now, isSending: pending > 0))
+    }
+
     func drain() { self.run(self.machine.drain()) }
     func close() { self.context?.close(promise: nil) }
 
@@ -225,8 +285,16 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             self.endBody(problem)
         case .refuse(let problem, let head):
             let exchange = self.begin(head, context)
-            if let head, Self.writes(head) { self.exchange?.audit = self.auditOrigin(self.resolve(head), context) }
+            if let head {
+                let incoming = self.resolve(head)
+                self.exchange?.route = self.shared.routes.label(of: incoming)
+                if Self.writes(head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
+            }
             self.write(problem.response(instance: exchange.requestID))
+        case .refuseEarly(let problem):
+            // It takes an answer to no request for a mistake.
+            if let codec = self.codec { context.pipeline.syncOperations.removeHandler(codec.pipeline, promise: nil) }
+            self.write(problem.response(instance: self.begin(nil, context).requestID))
         case .linger:
             context.close(mode: .output, promise: nil)
         case .close:
@@ -237,7 +305,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private func begin(_ head: HTTPRequestHead?, _ context: ChannelHandlerContext) -> Exchange {
         let exchange = Exchange(
             version: head?.version ?? .http1_1, isHead: head?.method == .HEAD, requestID: Self.requestID(head),
-            headers: head.map { self.shared.routes.origins.responseHeaders(for: $0.headers) } ?? HTTPHeaders())
+            headers: head.map { self.shared.routes.origins.responseHeaders(for: $0.headers) } ?? HTTPHeaders(),
+            trace: RequestTrace(context: TraceContext(parent: head?.headers.first(name: "traceparent"))), method: head?.method ?? .GET, began: .now())
         self.exchange = exchange
         return exchange
     }
@@ -250,6 +319,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func answer(_ incoming: IncomingRequest, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
+        self.exchange?.route = self.shared.routes.label(of: incoming)
         if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         switch incoming.target {
         case .plain(let route):
@@ -259,7 +329,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
                 self.connections.requestEnded()
                 switch result {
                 case .success(let response): self.write(response)
-                case .failure(let error): self.write(self.response(error, exchange.requestID))
+                case .failure(let error): self.write(self.response(error, exchange))
                 }
             }
         case .fallback(let responder):
@@ -273,12 +343,13 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         }
     }
 
-    private func response(_ error: any Error, _ requestID: String) -> GatewayResponse {
+    private func response(_ error: any Error, _ exchange: Exchange) -> GatewayResponse {
         let problem = Problem(caught: error, failure: "internal_error")
         if problem.status.code >= 500, !(error is Problem) {
-            self.shared.logger.error("request failed", metadata: ["error": "\(error)", "request_id": "\(requestID)"])
+            self.shared.logger.error(
+                "request failed", metadata: exchange.trace.logged(exchange.requestID).merging(["error": "\(error)"]) { $1 })
         }
-        return problem.response(instance: requestID)
+        return problem.response(instance: exchange.requestID)
     }
 
     // MARK: The audit log
@@ -304,7 +375,30 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         return origin
     }
 
-    /// Called with the status of the answer, whether or not the client is still there to read it.
+    /// Called with the status of the answer, whether or not the client is still there to read it. The first call counts.
+    private func answered(_ status: HTTPResponseStatus) {
+        self.measure(status)
+        self.audit(status)
+    }
+
+    private func measure(_ status: HTTPResponseStatus) {
+        guard let exchange = self.exchange, let began = exchange.began else { return }
+        self.exchange?.began = nil
+        let took = NIODeadline.now() - began
+        // The router has a name for requests that it has no route for, which is no path.
+        let route = exchange.route ?? exchange.trace.known.route.flatMap { $0.hasPrefix("/") ? $0 : nil }
+        self.connections.meter.record(exchange.method, route: route, status: status, took: took)
+        guard self.shared.logger.logLevel <= .debug else { return }
+        // The first ones: a line has an end.
+        let made = exchange.trace.known.made.prefix(20).map { "\($0.user.value) \($0.seq.map(String.init) ?? "-")" }.joined(separator: ", ")
+        self.shared.logger.debug(
+            "request answered",
+            metadata: exchange.trace.logged(exchange.requestID).merging(made.isEmpty ? [:] : ["made": "\(made)"]) { $1 }.merging([
+                "method": "\(exchange.method.rawValue)", "route": "\(route ?? RequestMeter.other)", "status": "\(status.code)",
+                "milliseconds": "\(Double(took.nanoseconds / 1000) / 1000)",
+            ]) { $1 })
+    }
+
     private func audit(_ status: HTTPResponseStatus) {
         guard let exchange = self.exchange, let origin = exchange.audit, let log = self.shared.audit else { return }
         self.exchange?.audit = nil
@@ -320,7 +414,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     // MARK: Whole answers
 
     private func write(_ response: GatewayResponse) {
-        self.audit(response.status)
+        self.answered(response.status)
         guard let context = self.context, !self.machine.isClosed else { return }
         if self.depth > Self.depthBound {
             context.eventLoop.assumeIsolated().execute {
@@ -356,6 +450,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             headers.add(name: "ratelimit", value: standing.limit)
         }
         headers.add(name: "x-request-id", value: exchange.requestID)
+        if let trace = exchange.trace.context { headers.add(name: "traceresponse", value: trace.header) }
         headers.add(name: "date", value: self.connections.date)
         if self.machine.closesAfterAnswer {
             headers.replaceOrAdd(name: "connection", value: "close")
@@ -372,6 +467,17 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.exchange = nil
         self.releaseBody()
         self.task = nil
+        if !context.channel.isWritable {
+            context.flush()
+            // Else a client that asks on and reads nothing would have its answers pile up here.
+            self.isEndHeld = !context.channel.isWritable
+            if self.isEndHeld { return }
+        }
+        self.end(context)
+    }
+
+    private func end(_ context: ChannelHandlerContext) {
+        if self.machine.isClosed { return }
         // First the machine: the pipeline handler delivers the next request from within the write of the end.
         let action = self.machine.answered(now: self.connections.now)
         context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: nil)
@@ -394,9 +500,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         let requestContext = CarillonRequestContext(source: CarillonRequestContext.Source(logger: self.shared.logger, request: request))
         let hummingbirdRequest = Request(head: converted, body: RequestBody(buffer: incoming.body))
         let sink = ResponseSink(handler: NIOLoopBound(self, eventLoop: context.eventLoop), eventLoop: context.eventLoop)
-        let methods = self.shared.routes.methods(of: incoming.path.text)
+        let (routes, path) = (self.shared.routes, incoming.path.text)
         self.connections.requestStarted()
-        self.task = Task { await sink.run(responder, hummingbirdRequest, requestContext, otherMethods: methods) }
+        self.task = Task { await sink.run(responder, hummingbirdRequest, requestContext) { routes.methods(of: path) } }
     }
 
     /// The whole answer of a route.
@@ -408,20 +514,21 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     func taskFailed(_ error: any Error, headWritten: Bool) {
         self.connections.requestEnded()
         guard let exchange = self.exchange, !self.machine.isClosed else {
-            self.audit(Problem(caught: error, failure: "internal_error").status)
+            self.answered(Problem(caught: error, failure: "internal_error").status)
             return
         }
         if headWritten {
             // Half an answer must not look like a whole one.
-            self.shared.logger.error("answer broke off", metadata: ["error": "\(error)", "request_id": "\(exchange.requestID)"])
+            self.shared.logger.error(
+                "answer broke off", metadata: exchange.trace.logged(exchange.requestID).merging(["error": "\(error)"]) { $1 })
             self.context?.close(promise: nil)
         } else {
-            self.write(self.response(error, exchange.requestID))
+            self.write(self.response(error, exchange))
         }
     }
 
     func taskWriteHead(status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?) throws {
-        self.audit(status)
+        self.answered(status)
         guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else { throw ChannelError.ioOnClosedChannel }
         if length == nil, exchange.isHead || exchange.version.minor == 0 { self.machine.closeAfterAnswer() }
         self.writeHead(status: status, headers: headers, length: length, exchange, context)
@@ -445,6 +552,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func begin(_ incoming: IncomingRequest, _ route: any BodyRoute, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
+        self.exchange?.route = self.shared.routes.label(of: incoming)
         if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         let request = self.request(incoming, id: exchange.requestID, trace: exchange.trace, context)
         let (eventLoop, bound) = (context.eventLoop, NIOLoopBound(self, eventLoop: context.eventLoop))
@@ -473,15 +581,15 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.endBody(ChannelError.eof)
         guard let context = self.context, let exchange = self.exchange, !self.machine.isClosed else {
             switch result {
-            case .success(let response): self.audit(response.status)
-            case .failure(let error): self.audit(Problem(caught: error, failure: "internal_error").status)
+            case .success(let response): self.answered(response.status)
+            case .failure(let error): self.answered(Problem(caught: error, failure: "internal_error").status)
             }
             return
         }
         self.machine.answering()
         switch result {
         case .success(let response): self.write(response)
-        case .failure(let error): self.write(self.response(error, exchange.requestID))
+        case .failure(let error): self.write(self.response(error, exchange))
         }
         // What comes after an early answer is dropped, but read: the client's end is heard.
         self.setReading(true, context)
@@ -502,7 +610,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func takeOver(_ incoming: IncomingRequest, _ route: any StreamRoute, _ context: ChannelHandlerContext) {
         guard let codec = self.codec else { return }
-        let request = self.request(incoming, id: Self.requestID(incoming.head), trace: RequestTrace(), context)
+        let request = self.request(incoming, id: Self.requestID(incoming.head),
+            trace: RequestTrace(context: TraceContext(parent: incoming.head.headers.first(name: "traceparent"))), context)
         let channel = context.channel
         let pipeline = context.pipeline.syncOperations
         self.connections.remove(self)
@@ -541,7 +650,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private func remoteAddress(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) -> String {
         let peer = self.peer ?? context.remoteAddress?.ipAddress ?? "unknown"
         self.peer = peer
-        guard peer.hasPrefix("127.") || peer == "::1" || peer.hasPrefix("::ffff:127."), let last = head.headers["x-forwarded-for"].last else { return peer }
+        let isTrusted = self.isTrusted ?? self.shared.configuration.trusts(peer)
+        self.isTrusted = isTrusted
+        guard isTrusted, let last = head.headers["x-forwarded-for"].last else { return peer }
         let address = last.split(separator: ",").last.map { $0.filter { $0 != " " } } ?? ""
         // Only an address may get into logs and limits by this way.
         return (try? SocketAddress(ipAddress: address, port: 0)) == nil ? peer : address
@@ -570,7 +681,7 @@ private enum Preflight {
             status: .noContent,
             headers: [
                 "access-control-allow-methods": methods,
-                "access-control-allow-headers": "authorization, content-type, last-event-id, idempotency-key, x-api-key, x-request-id, cache-control",
+                "access-control-allow-headers": "authorization, content-type, last-event-id, idempotency-key, x-api-key, x-request-id, cache-control, traceparent, tracestate",
                 "access-control-max-age": "600",
             ])
     }

@@ -31,8 +31,12 @@ public struct GatewayRequest: Sendable {
     public func header(_ name: String) -> String? { self.head.headers.first(name: name) }
 
     /// A cookie's value (RFC 6265).
-    public func cookie(_ name: String) -> String? {
-        for line in self.head.headers["cookie"] {
+    public func cookie(_ name: String) -> String? { self.head.headers.cookie(name) }
+}
+
+extension HTTPHeaders {
+    func cookie(_ name: String) -> String? {
+        for line in self["cookie"] {
             for pair in line.split(separator: ";") {
                 let trimmed = pair.drop { $0 == " " }
                 guard let equals = trimmed.firstIndex(of: "="), trimmed[..<equals] == name else { continue }

@@ -95,9 +95,12 @@ public struct GatewayRoutes: Sendable {
         self.bodies[path] = (contentType, route)
     }
 
-    /// For what Hummingbird does not know and is not found: the methods that the path has here.
+    /// For what is not found: the methods that the path has here.
     func methods(of path: String) -> [HTTPMethod] {
         var methods = (self.plain[path] ?? []).map(\.method)
+        methods += self.routed.filter { $0.path == path }.map { HTTPMethod(rawValue: $0.method) }
+        // A word of its own is not a parameter's value.
+        if methods.isEmpty { methods = self.routed.filter { $0.matches(path) }.map { HTTPMethod(rawValue: $0.method) } }
         if methods.contains(.GET) { methods.append(.HEAD) }
         if self.streams[path] != nil { methods.append(.GET) }
         if self.file(path) != nil { methods += [.GET, .HEAD] }
@@ -107,6 +110,20 @@ public struct GatewayRoutes: Sendable {
     /// Of a folder, where the path is one part below it.
     private func file(_ path: String) -> (any PlainRoute)? {
         self.folders.first { path.hasPrefix($0.path) && !path.dropFirst($0.path.count).contains("/") }?.route
+    }
+
+    /// What metrics call the request: its path as it was declared; nil where the router knows, or nobody.
+    func label(of incoming: IncomingRequest) -> String? {
+        let path = incoming.path.text
+        switch incoming.target {
+        case .plain:
+            // An excess stream is answered by a plain route, too.
+            if self.plain[path] != nil || self.streams[path] != nil { return path }
+            return self.folders.first { path.hasPrefix($0.path) }.map { $0.path + "{file}" }
+        case .body, .stream: return path
+        case .preflight: return "preflight"
+        case .fallback, .problem: return nil
+        }
     }
 
     /// How large a body may be.

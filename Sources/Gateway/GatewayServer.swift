@@ -1,3 +1,4 @@
+public import CoreMetrics
 public import Logging
 public import NIOCore
 import NIOHTTP1
@@ -37,12 +38,19 @@ public final class GatewayServer: Sendable {
     }
 
     private let shared: GatewayShared
+    private let metrics: any MetricsFactory
     private let group: any EventLoopGroup
     private let state = Mutex(State())
     private let tally = Tally()
 
-    /// - Parameter audit: learns of every writing request, however it was answered.
-    public init(configuration: GatewayConfiguration, routes: GatewayRoutes, group: any EventLoopGroup, audit: AuditLog? = nil, logger: Logger) {
+    /// - Parameters:
+    ///   - audit: learns of every writing request, however it was answered.
+    ///   - metrics: where answers are counted: `carillon_http_requests_total` and `carillon_http_request_seconds`.
+    public init(
+        configuration: GatewayConfiguration, routes: GatewayRoutes, group: any EventLoopGroup, audit: AuditLog? = nil,
+        metrics: any MetricsFactory = NOOPMetricsHandler.instance, logger: Logger
+    ) {
+        self.metrics = metrics
         self.shared = GatewayShared(configuration: configuration, routes: routes, audit: audit, logger: logger)
         self.group = group
     }
@@ -60,9 +68,10 @@ public final class GatewayServer: Sendable {
     public func start() async throws -> SocketAddress {
         var loops: [ObjectIdentifier: NIOLoopBound<LoopConnections>] = [:]
         var eventLoops: [any EventLoop] = []
+        let metrics = self.metrics
         for eventLoop in self.group.makeIterator() {
             loops[ObjectIdentifier(eventLoop)] = try await eventLoop.submit {
-                let connections = LoopConnections(eventLoop: eventLoop)
+                let connections = LoopConnections(eventLoop: eventLoop, meter: RequestMeter(factory: metrics))
                 connections.start()
                 return NIOLoopBound(connections, eventLoop: eventLoop)
             }.get()
@@ -145,7 +154,8 @@ public final class GatewayServer: Sendable {
         }
     }
 
-    /// Drains, waits for requests in flight as long as the configuration's grace, and closes all connections but streams.
+    /// Drains, waits for requests in flight and for clients that still read their answers, both as long as the configuration's grace, and closes all connections
+    /// but streams.
     public func shutdown() async {
         let listener = self.state.withLock { $0.listener }
         self.drain()
@@ -153,11 +163,14 @@ public final class GatewayServer: Sendable {
         _ = try? await listener?.closeFuture.get()
         let (loops, eventLoops) = self.state.withLock { ($0.loops, $0.eventLoops) }
         let grace = self.shared.configuration.shutdownGrace
-        for eventLoop in eventLoops {
-            guard let connections = loops[ObjectIdentifier(eventLoop)] else { continue }
+        // All at the same time: there is one grace for all of them.
+        let quiet = eventLoops.compactMap { eventLoop in
+            loops[ObjectIdentifier(eventLoop)].map { connections in (connections, eventLoop.flatSubmit { connections.value.quiet(grace: grace) }) }
+        }
+        for (connections, isQuiet) in quiet {
             do {
-                try await eventLoop.flatSubmit { connections.value.quiet(grace: grace) }.get()
-                try await eventLoop.submit { connections.value.stop() }.get()
+                try await isQuiet.get()
+                try await isQuiet.eventLoop.submit { connections.value.stop() }.get()
             } catch {
                 self.shared.logger.warning("event loop ended before its connections", metadata: ["error": "\(error)"])
             }

@@ -5,6 +5,7 @@ import NotificationCore
 /// The HTTP connections of one event loop, looked at once a second: one timer for all of them. Bound to its loop.
 final class LoopConnections {
     let eventLoop: any EventLoop
+    let meter: RequestMeter
     /// The time of the last look: as exact as their time-outs need it.
     private(set) var now: NIODeadline
     /// The header `Date` (RFC 9110, 5.6.7).
@@ -15,9 +16,10 @@ final class LoopConnections {
     private var whenQuiet: [EventLoopPromise<Void>] = []
     private(set) var isDraining = false
 
-    init(eventLoop: any EventLoop) {
+    init(eventLoop: any EventLoop, meter: RequestMeter = RequestMeter()) {
         eventLoop.assertInEventLoop()
         self.eventLoop = eventLoop
+        self.meter = meter
         self.now = eventLoop.now
         self.date = HTTPDate.format(.now())
     }
@@ -42,8 +44,13 @@ final class LoopConnections {
 
     func requestEnded() {
         self.inFlight -= 1
-        if self.inFlight == 0 { self.tellQuiet() }
+        if self.whenQuiet.isEmpty { return }
+        // The answer is written after this.
+        self.eventLoop.assumeIsolated().execute { if self.isQuiet { self.tellQuiet() } }
     }
+
+    /// No request is in flight, and no answer on its way.
+    private var isQuiet: Bool { self.inFlight == 0 && !self.handlers.values.contains(where: \.isSending) }
 
     private func tellQuiet() {
         let waiting = self.whenQuiet
@@ -57,14 +64,25 @@ final class LoopConnections {
         for handler in self.handlers.values { handler.drain() }
     }
 
-    /// Completes once no request is in flight, or `grace` is over.
+    /// Between two looks at whether all answers are read.
+    private static let look: TimeAmount = .milliseconds(50)
+
+    /// Completes once no request is in flight and every answer has been taken by its client, or `grace` is over.
     func quiet(grace: TimeAmount) -> EventLoopFuture<Void> {
         self.eventLoop.assertInEventLoop()
-        if self.inFlight == 0 { return self.eventLoop.makeSucceededVoidFuture() }
+        if self.isQuiet { return self.eventLoop.makeSucceededVoidFuture() }
         let promise = self.eventLoop.makePromise(of: Void.self)
         self.whenQuiet.append(promise)
-        let timer = self.eventLoop.assumeIsolated().scheduleTask(in: grace) { self.tellQuiet() }
-        promise.futureResult.whenComplete { _ in timer.cancel() }
+        let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
+        let timer = self.eventLoop.scheduleTask(in: grace) { bound.value.tellQuiet() }
+        // Nobody says when the last bytes have gone to a client that reads slowly.
+        let looks = self.eventLoop.scheduleRepeatedTask(initialDelay: Self.look, delay: Self.look) { _ in
+            if bound.value.isQuiet { bound.value.tellQuiet() }
+        }
+        promise.futureResult.whenComplete { _ in
+            timer.cancel()
+            looks.cancel()
+        }
         return promise.futureResult
     }
 

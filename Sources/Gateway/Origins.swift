@@ -29,7 +29,7 @@ public struct Origins: Sendable {
         if self.isListed(origin) {
             return [
                 "access-control-allow-origin": origin, "access-control-allow-credentials": "true", "vary": "Origin",
-                "access-control-expose-headers": "ETag, Link, Retry-After, X-Request-Id, RateLimit, RateLimit-Policy",
+                "access-control-expose-headers": "ETag, Link, Retry-After, X-Request-Id, RateLimit, RateLimit-Policy, traceresponse",
             ]
         }
         if self.allowed.contains("*") { return ["access-control-allow-origin": "*"] }

@@ -21,14 +21,16 @@ public struct ProblemMiddleware: RouterMiddleware {
     public func handle(
         _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
-        if let route = context.endpointPath, request.method != .get { context.request.trace.matched(route, Self.ids(context)) }
+        // The ids are for the audit log, which has what writes.
+        if let route = context.endpointPath { context.request.trace.matched(route, request.method == .get ? [] : Self.ids(context)) }
         do {
             return try await next(request, context)
         } catch {
             let problem = Problem(caught: error, failure: self.failure)
             // Whoever made a problem of it has told the log.
             if problem.status.code >= 500, !(error is Problem) {
-                context.logger.error("request failed", metadata: ["error": "\(error)", "path": "\(context.request.path)"])
+                // Not its path, which may hold the token of an unsubscribe link.
+                context.logger.error("request failed", metadata: ["error": "\(error)", "route": "\(context.endpointPath ?? "")"])
             }
             return problem.response(instance: context.requestID).hummingbird
         }

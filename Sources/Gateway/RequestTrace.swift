@@ -1,3 +1,4 @@
+public import Logging
 public import NotificationBus
 public import NotificationCore
 public import NotificationStore
@@ -14,6 +15,8 @@ public final class RequestTrace: Sendable {
         /// The router's, with its parameters' names; nil for plain routes, and where it has none.
         public var route: String?
         public var ids: [AuditEntry.Parameter] = []
+        /// Notifications that it made, for the log: by user and number an edge's log goes on.
+        public var made: [NotifyAnswer.Entry] = []
     }
 
     /// Whether the client is still there, for a route that waits.
@@ -22,10 +25,21 @@ public final class RequestTrace: Sendable {
         case gone
     }
 
+    /// Of the client; nil when it sent none.
+    public let context: TraceContext?
     private let state = Mutex(Known())
     private let presence = Mutex(Presence.there(then: nil))
 
-    public init() {}
+    public init(context: TraceContext? = nil) {
+        self.context = context
+    }
+
+    /// What each line of the log about the request says.
+    public func logged(_ requestID: String) -> Logger.Metadata {
+        var metadata = context.logged
+        metadata["request_id"] = .string(requestID)
+        return metadata
+    }
 
     public var known: Known { self.state.withLock { $0 } }
 
@@ -59,6 +73,8 @@ public final class RequestTrace: Sendable {
             $0.standing = standing
         }
     }
+
+    public func made(_ entries: [NotifyAnswer.Entry]) { self.state.withLock { $0.made = entries } }
 
     func matched(_ route: String, _ ids: [AuditEntry.Parameter]) {
         self.state.withLock {

@@ -21,13 +21,17 @@ final class ResponseSink: Sendable {
         self.eventLoop = eventLoop
     }
 
-    /// - Parameter otherMethods: those that plain routes have for the path, for when the router has none.
+    /// - Parameter methods: of all routes of the path, for when the router has none for the method.
     func run(
-        _ responder: any HTTPResponder<CarillonRequestContext>, _ request: Request, _ context: CarillonRequestContext, otherMethods: [HTTPMethod]
+        _ responder: any HTTPResponder<CarillonRequestContext>, _ request: Request, _ context: CarillonRequestContext,
+        methods: @Sendable () -> [HTTPMethod]
     ) async {
         do {
             let response = try await responder.respond(to: request, context: context)
-            if context.endpointPath == Self.noRoute, !otherMethods.isEmpty { throw Problem.methodNotAllowed(otherMethods) }
+            if context.endpointPath == Self.noRoute {
+                let methods = methods()
+                if !methods.isEmpty { throw Problem.methodNotAllowed(methods) }
+            }
             try await self.send(response)
         } catch {
             self.fail(error)

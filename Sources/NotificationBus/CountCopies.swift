@@ -9,6 +9,10 @@ import Synchronization
 public final class CountCopies: Sendable {
     /// Shorter than commits are remembered: a copy that missed its refresh is either repaired by the tail or gone.
     static let lifetimeSeconds: Int64 = 300
+    /// Bytes of the counts by customer and type. An inbox with more of them, of hundreds of customers, has a copy of its sums alone: each write would send all of
+    /// it. Whoever asks for its counts is answered from Postgres.
+    static let countsBound = 16 * 1024
+    private static let withoutCounts = "-"
 
     private let redis: RedisClient
     private let names: RedisNames
@@ -69,7 +73,7 @@ public final class CountCopies: Sendable {
             (
                 keys: [self.names.counts(user)],
                 arguments: [
-                    RedisArgument.integer(head.position.epoch), .integer(head.position.seq), .string("\(head.unread) \(head.unseen) \(head.counts)"),
+                    RedisArgument.integer(head.position.epoch), .integer(head.position.seq), .string("\(head.unread) \(head.unseen) \(Self.kept(head.counts))"),
                     .integer(Self.lifetimeSeconds), .integer(onlyExisting ? 1 : 0),
                 ]
             )
@@ -85,10 +89,12 @@ public final class CountCopies: Sendable {
         }
     }
 
-    /// Nil when there is none that is good in this epoch.
+    private static func kept(_ counts: String) -> String { counts.utf8.count > Self.countsBound ? Self.withoutCounts : counts }
+
+    /// Nil when there is none that is good in this epoch, or it has no more than the sums.
     public func read(_ user: UserID, epoch: Int64) -> EventLoopFuture<InboxHead?> {
         self.redis.send(RedisCommand("GET", .string(self.names.counts(user)))).map { value in
-            guard let text = value.string, let head = Self.parse(text), head.position.epoch >= epoch else { return nil }
+            guard let text = value.string, let head = Self.parse(text), head.position.epoch >= epoch, head.counts != Self.withoutCounts else { return nil }
             return head
         }
     }

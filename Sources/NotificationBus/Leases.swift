@@ -150,9 +150,16 @@ public final class Leases: Sendable {
         """)
 
     // ARGV: the fingerprint, until when it counts, now, and the set's lifetime in seconds. Tabs that are alike and at the same place share a
-    // fingerprint: it is counted.
+    // fingerprint: it is counted. Those whose time is over go; past 256 one is not remembered, and its reconnect takes the place of another.
     private static let remember = RedisScript(
         """
+        if redis.call('HLEN', KEYS[1]) >= 32 then
+            local known = redis.call('HGETALL', KEYS[1])
+            for i = 1, #known, 2 do
+                if tonumber(string.match(known[i + 1], ' (%d+)$') or '0') <= tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], known[i]) end
+            end
+            if redis.call('HLEN', KEYS[1]) >= 256 then return 0 end
+        end
         local count, till = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+)$')
         if not till or tonumber(till) <= tonumber(ARGV[3]) then count = 0 end
         redis.call('HSET', KEYS[1], ARGV[1], (count + 1) .. ' ' .. ARGV[2])

@@ -51,7 +51,13 @@ public final class RateLimiter: Sendable {
     private let key: Policy?
     private let user: Policy?
     private let windows = Mutex(RateWindows(bound: RateLimiter.bound, portion: RateLimiter.portion))
-    private let timer = Mutex<RepeatedTask?>(nil)
+    private let timer = Mutex(Timer())
+
+    /// Runs only while there is something to tell.
+    private struct Timer {
+        var next: Scheduled<Void>?
+        var isStopped = false
+    }
 
     public init(redis: RedisClient, names: RedisNames, settings: Settings) {
         self.redis = redis
@@ -72,21 +78,28 @@ public final class RateLimiter: Sendable {
         case .user: policy = self.user
         }
         guard let policy else { return nil }
-        let decision = self.windows.withLock { $0.decide(subject, quota: policy.quota, now: now) }
+        let (decision, isUntold) = self.windows.withLock { ($0.decide(subject, quota: policy.quota, now: now), $0.isUntold) }
+        if isUntold { self.schedule() }
         return RateStanding(
             decision: decision, policy: policy.header, limit: "\"\(policy.name)\";r=\(decision.remaining);t=\(decision.resetSeconds)")
     }
 
-    public func start() {
-        if self.key == nil, self.user == nil { return }
-        let task = self.redis.eventLoop.scheduleRepeatedTask(initialDelay: Self.interval, delay: Self.interval) { _ in self.flush() }
-        self.timer.withLock { $0 = task }
-    }
-
     public func stop() {
         self.timer.withLock {
-            $0?.cancel()
-            $0 = nil
+            $0.next?.cancel()
+            $0 = Timer(isStopped: true)
+        }
+    }
+
+    private func schedule() {
+        self.timer.withLock { timer in
+            if timer.next != nil || timer.isStopped { return }
+            timer.next = self.redis.eventLoop.scheduleTask(in: Self.interval) {
+                self.timer.withLock { $0.next = nil }
+                self.flush()
+                // What did not fit, and what came before the flush before was answered.
+                if self.windows.withLock({ $0.isUntold }) { self.schedule() }
+            }
         }
     }
 

@@ -25,6 +25,8 @@ public struct RedisNames: Sendable {
     public func control(edge: String) -> String { "\(self.prefix):edge:\(edge)" }
     /// What edges answer to one question.
     public func answers(_ question: String) -> String { "\(self.prefix):answers:\(question)" }
+    /// How far the log of this cluster's database was seen.
+    public func mark(cluster: String) -> String { "\(self.prefix):mark:\(cluster)" }
     public var edges: String { "\(self.prefix):edges" }
     public var broadcast: String { "\(self.prefix):bcast" }
     /// Names of queues that have got tasks.

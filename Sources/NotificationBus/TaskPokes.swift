@@ -3,7 +3,7 @@ import NIOCore
 public import NotificationStore
 public import RedisClient
 
-/// Tells workers that a queue has got tasks, so that they need not ask all the time. It is only a hint: what is lost is found by their own looks, a second
+/// Tells workers that a queue has got tasks, or that there are jobs, so that they need not ask all the time. It is only a hint: what is lost is found by their own looks, a second
 /// later.
 public struct TaskPokes: Sendable {
     private let redis: RedisClient
@@ -46,7 +46,7 @@ public final class TaskPokeListener: RedisSubscriberDelegate {
         self.onTasks(Set(messages.map { TaskQueue(rawValue: String(buffer: $0.payload)) }))
     }
 
-    public func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) { self.onTasks(Set(TaskQueue.all)) }
+    public func subscriberResubscribed(_ subscriber: RedisSubscriber, channels: [String]?) { self.onTasks(Set(TaskQueue.all + [.jobs])) }
     public func subscriberLost(_ subscriber: RedisSubscriber) {}
     public func subscriber(_ subscriber: RedisSubscriber, probeTook nanoseconds: Int64) {}
 }

@@ -6,8 +6,11 @@ public struct OutgoingText: Sendable, Equatable {
     public var text: String
     /// It is not to go to somebody who has read the notification.
     public var unlessRead = false
-    /// Of the notification, where its reader may turn such messages off; nil where they are required.
-    public var optionalType: String?
+    /// Of the notification.
+    public var type: String
+    public var event: String?
+    /// Its reader cannot turn such messages off.
+    public var isRequired = false
 
     /// - Parameters:
     ///   - stored: the members of the notification's JSON, in the reader's language, as ``NotifyRequest/encodeBody(createdAt:)`` made them, or corrected since.
@@ -19,7 +22,9 @@ public struct OutgoingText: Sendable, Equatable {
         let lines = [title, json["content"]?.string, Self.link(json)].compactMap { $0 }.filter { !$0.isEmpty }
         self.text = lines.joined(separator: "\n\n")
         let request = Self.request(json, payload, catalogue)
-        self.optionalType = request?.required.contains(channel) ?? false ? nil : json["type"]?.string
+        self.type = json["type"]?.string ?? Catalogue.fallbackType
+        self.event = json["event"]?.string
+        self.isRequired = request?.required.contains(channel) ?? false
         self.unlessRead = channel == .email && (request?.emailPolicy.unlessRead ?? false)
         do throws(TextTemplate.TooLarge) {
             switch channel {

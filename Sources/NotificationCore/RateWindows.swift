@@ -86,6 +86,8 @@ public struct RateWindows: Sendable {
         self.portion = portion
     }
 
+    /// Something is to be added to the totals.
+    public var isUntold: Bool { !self.dirty.isEmpty }
     /// Subjects known now.
     public var subjects: Int { self.entries.count }
 

@@ -3,7 +3,7 @@ public enum StreamFrame {
     /// Appends the frame of one change, exactly as it goes on the socket.
     ///
     /// The data's last member is `unread`, so that a stream that sees another count (a token limited to some customers) can have it
-    /// replaced: what follows the returned offset is the number, `}` and two line feeds.
+    /// replaced: what follows the returned offset is the number, `}` and two line feeds. Before it stands, of "all seen", ``unseenMember(_:)``.
     /// - Returns: Offset of `unread`'s digits from the start of this frame.
     @discardableResult
     public static func append(_ change: InboxChange, epoch: Int64, to bytes: inout [UInt8]) -> Int {
@@ -44,21 +44,22 @@ public enum StreamFrame {
                 bytes.append(ascii: ",\"up_to_seq\":")
                 bytes.append(decimal: upTo)
             }
-            if kind == .seenAll {
-                bytes.append(ascii: ",\"unseen\":")
-                bytes.append(decimal: Int64(change.unseen))
-            }
+            if kind == .seenAll { bytes.append(contentsOf: self.unseenMember(change.unseen).utf8) }
         case .erased:
             bytes.append(ascii: "{\"last_event_id\":\"")
             StreamPosition(epoch: epoch, seq: change.seq).append(to: &bytes)
             bytes.append(UInt8(ascii: "\""))
         }
-        bytes.append(ascii: ",\"unread\":")
+        bytes.append(contentsOf: self.unreadName.utf8)
         let offset = bytes.count - start
         bytes.append(decimal: Int64(change.unread))
         bytes.append(ascii: "}\n\n")
         return offset
     }
+
+    public static let unreadName = ",\"unread\":"
+
+    public static func unseenMember(_ unseen: Int32) -> String { ",\"unseen\":\(unseen)" }
 
     /// A creation or update of a notification that is gone since is shown as its deletion, under its own number.
     private static func shown(_ change: InboxChange) -> InboxChange.Kind {

@@ -9,7 +9,7 @@ enum ApplyChanges {
         SELECT item, status, user_id, epoch, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread,
                customer_unseen, customer_counts, type, up_to_seq, at, body, counts, updated, more
         FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
-                           $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)
+                           $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)
         """)
 
     private enum Op: Int16 {
@@ -17,9 +17,10 @@ enum ApplyChanges {
     }
 
     /// The commands must be sorted by user, the claims as they are to be made; `claimed` has an index into them from 1 for each command, or 0; so has `calls` for those of notify calls, or it is
-    /// empty.
+    /// empty. `traces` has what each command's request says of itself, or is empty.
     static func values(
-        batch: NotificationID, again: Bool, _ commands: [InboxCommand], claims: [IdempotencyClaim] = [], claimed: [Int32] = [], calls: [Int32] = []
+        batch: NotificationID, again: Bool, _ commands: [InboxCommand], claims: [IdempotencyClaim] = [], claimed: [Int32] = [], calls: [Int32] = [],
+        traces: [String?] = []
     ) -> [PostgresValue] {
         var users: [String?] = []
         var ops: [Int16?] = []
@@ -137,7 +138,7 @@ enum ApplyChanges {
             .boolArray(inApp), .boolArray(read), .boolArray(seen), .boolArray(archived), .jsonbArray(scopes),
             .int4Array(claimed), .uuidArray(claims.map { UUIDBytes(high: $0.owner.high, low: $0.owner.low) }), .textArray(claims.map(\.route)),
             .textArray(claims.map(\.key)), .byteaArray(claims.map(\.digest)), .textArray(claims.map(\.answer)),
-        ] + deliveries.values + [.int4Array(calls)]
+        ] + deliveries.values + [.int4Array(calls), .textArray(traces)]
     }
 
     /// Those of one request follow one another, in a few languages.

@@ -28,9 +28,13 @@ public final class AuditLog: Sendable {
     private let queue = Mutex(AuditQueue(bound: AuditLog.bound, sumsBound: AuditLog.sumsBound))
     private let written = Atomic(0)
     private let isFailing = Atomic(false)
+    /// The first one after a silence.
+    private let wakes: AsyncStream<Void>
+    private let wake: AsyncStream<Void>.Continuation
 
     public init(pool: PostgresPool, logger: Logger) {
         self.store = AuditStore(pool: pool)
+        (self.wakes, self.wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         self.logger = logger
     }
 
@@ -43,14 +47,21 @@ public final class AuditLog: Sendable {
     ///
     /// - Parameter isOneOfMany: It is added up with those that are alike within a second, of the same subject or, without one, the same address.
     public func record(_ entry: AuditEntry, isOneOfMany: Bool) {
-        self.queue.withLock { if isOneOfMany { $0.addUp(entry) } else { $0.add(entry) } }
+        let isFirst = self.queue.withLock { queue in
+            let isFirst = queue.waiting == 0
+            if isOneOfMany { queue.addUp(entry) } else { queue.add(entry) }
+            return isFirst
+        }
+        if isFirst { self.wake.yield() }
     }
 
     /// Until cancelled. Then call ``close()``.
     public func run() async {
-        while !Task.isCancelled {
-            while await self.flush() == Self.portion {}
-            do { try await Task.sleep(for: Self.interval) } catch { return }
+        for await _ in self.wakes {
+            repeat {
+                do { try await Task.sleep(for: Self.interval) } catch { return }
+                while await self.flush() == Self.portion {}
+            } while self.queue.withLock { $0.waiting > 0 }
         }
     }
 

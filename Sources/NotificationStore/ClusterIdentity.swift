@@ -2,6 +2,17 @@ public import NotificationCore
 public import PostgresClient
 import Synchronization
 
+/// What somebody has seen of the cluster: the highest epoch, and how far the log was in it.
+public struct ClusterMark: Sendable, Equatable {
+    public var epoch: Int64
+    public var place: LogPosition
+
+    public init(epoch: Int64, place: LogPosition) {
+        self.epoch = epoch
+        self.place = place
+    }
+}
+
 /// Which life of the data this node has seen: the highest epoch, and how far the log was in it. Compared on every fresh connection; a server
 /// that went back behind that, or is another one, gets a new epoch.
 public final class ClusterIdentity: Sendable {
@@ -22,6 +33,8 @@ public final class ClusterIdentity: Sendable {
     /// The furthest place in the log that was seen in this epoch.
     var place: LogPosition { self.state.withLock { $0.place } }
 
+    public var mark: ClusterMark { self.state.withLock { ClusterMark(epoch: $0.epoch, place: $0.place) } }
+
     static let observe = PostgresStatement("SELECT epoch, timeline, lsn::text, $1::text, $3::integer FROM observe_cluster($1::text::pg_lsn, $2, $3, $4)")
 
     /// How far the log is, after a commit on the same connection at least as far as it.
@@ -37,9 +50,17 @@ public final class ClusterIdentity: Sendable {
         pool.onConnect({ [self.question] }, check: { try self.check($0) })
     }
 
-    private var question: (PostgresStatement, [PostgresValue]) {
-        let state = self.state.withLock { $0 }
-        return (Self.observe, [.text(state.place.text), .int8(state.epoch), .int4(state.place.timeline), .int8(state.given)])
+    private var question: (PostgresStatement, [PostgresValue]) { self.question(self.mark) }
+
+    private func question(_ mark: ClusterMark) -> (PostgresStatement, [PostgresValue]) {
+        let given = self.state.withLock { $0.given }
+        return (Self.observe, [.text(mark.place.text), .int8(mark.epoch), .int4(mark.place.timeline), .int8(given)])
+    }
+
+    /// Asks the server whether it still has what others have seen, and takes over what it answers.
+    public func compare(_ mark: ClusterMark, on pool: PostgresPool) async throws(StoreError) {
+        let (statement, values) = self.question(mark)
+        try await InboxReader.run { () async throws(PostgresError) in try self.check([await pool.execute(statement, values)]) }
     }
 
     private func check(_ answers: [PostgresRows]) throws(PostgresError) {

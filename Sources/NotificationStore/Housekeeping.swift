@@ -9,35 +9,37 @@ public struct Housekeeping: Sendable {
         self.pool = pool
     }
 
-    /// Rows an answer.
+    /// Rows of a kind in an answer.
     public static let batch = 500
 
-    // Index: notifications_due.
-    private static let due = PostgresStatement(
-        "SELECT user_id, id FROM notifications WHERE seq IS NULL AND deliver_at IS NOT NULL AND deliver_at <= now() ORDER BY deliver_at LIMIT \(batch)")
-    // Index: notifications_expiry.
-    private static let expired = PostgresStatement(
-        "SELECT user_id, id FROM notifications WHERE expires_at IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT \(batch)")
+    // Index: notifications_due, notifications_expiry. What has expired before it was due is only among the expired.
+    private static let timely = PostgresStatement(
+        """
+        (SELECT user_id, id, true FROM notifications
+         WHERE seq IS NULL AND deliver_at IS NOT NULL AND deliver_at <= now() AND (expires_at IS NULL OR expires_at > now()) ORDER BY deliver_at LIMIT \(batch))
+        UNION ALL
+        (SELECT user_id, id, false FROM notifications WHERE expires_at IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT \(batch))
+        """)
     // Index: notifications_age (BRIN: rows come in about the order of their age).
     private static let old = PostgresStatement(
-        "SELECT user_id, id FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR deliver_at < now() - make_interval(days => $1)) LIMIT \(batch)")
+        "SELECT user_id, id, false FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR deliver_at < now() - make_interval(days => $1)) LIMIT \(batch)")
 
-    public func due() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.due, []) { .comeDue($0) } }
-    public func expired() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.expired, []) { .expire($0) } }
+    /// Whose time has come: to be shown, and to go.
+    public func timely() async throws(StoreError) -> [InboxCommand] { try await self.find(Self.timely, []) { $1 ? .comeDue($0) : .expire($0) } }
 
     public func old(days: Int) async throws(StoreError) -> [InboxCommand] {
-        try await self.find(Self.old, [.int4(Int32(days))]) { .retire($0) }
+        try await self.find(Self.old, [.int4(Int32(days))]) { id, _ in .retire(id) }
     }
 
     private func find(
-        _ statement: PostgresStatement, _ values: [PostgresValue], _ action: (NotificationID) -> InboxCommand.Action
+        _ statement: PostgresStatement, _ values: [PostgresValue], _ action: (NotificationID, Bool) -> InboxCommand.Action
     ) async throws(StoreError) -> [InboxCommand] {
         try await InboxReader.run { () async throws(PostgresError) in
             var commands: [InboxCommand] = []
             for row in try await self.pool.execute(statement, values) {
                 let id = try row.uuid(1)
                 guard let user = UserID(try row.text(0)) else { continue }
-                commands.append(InboxCommand(user: user, action: action(NotificationID(high: id.high, low: id.low))))
+                commands.append(InboxCommand(user: user, action: action(NotificationID(high: id.high, low: id.low), try row.bool(2))))
             }
             return commands
         }

@@ -62,6 +62,22 @@ public struct IdempotencyStore: Sendable {
         }
     }
 
+    private static let remember = PostgresStatement("SELECT claim_request($1, $2, $3, $4, $5)")
+
+    /// Keeps the answer of a request that needs no transaction of its own: to carry it out once more changes nothing. False: another one's is kept already.
+    public func remember(_ claim: IdempotencyClaim) async throws(StoreError) -> Bool {
+        let values: [PostgresValue] = [
+            .uuid(UUIDBytes(high: claim.owner.high, low: claim.owner.low)), .text(claim.route), .text(claim.key), .bytea(claim.digest), .text(claim.answer),
+        ]
+        return try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.remember, values).first?.bool(0) ?? false }
+    }
+
+    /// Owner, route, key and digest; without a claim there is no key.
+    static func values(_ claim: IdempotencyClaim?) -> [PostgresValue] {
+        guard let claim else { return [.null, .null, .null, .null] }
+        return [.uuid(claim.owner.bytes), .text(claim.route), .text(claim.key), .bytea(claim.digest)]
+    }
+
     static func numbers(_ ids: [UUIDBytes], _ seqs: [Int64?]) -> [NotificationID: Int64?] {
         var numbers: [NotificationID: Int64?] = [:]
         for (id, seq) in zip(ids, seqs) { numbers[NotificationID(high: id.high, low: id.low)] = seq }

@@ -1,14 +1,16 @@
 import DequeModule
+import Dispatch
 public import Logging
-import NotificationCore
+public import NotificationCore
 public import PostgresClient
 import Synchronization
 
 /// Writes inboxes, from all requests of this node, in batches.
 ///
 /// A lane is one connection on which one batch is under way; what comes meanwhile waits for the next one, so that a busy node writes
-/// larger batches, not more of them. A user's changes always take the same lane: a node never overtakes itself. Large requests have a
-/// lane of their own.
+/// larger batches, not more of them: a batch costs the database far more than what is in it. So the first lane takes
+/// everything that there is to batch, until it is behind; then what comes is spread over the others, by the user, but for users of whom something waits or is under way: that goes behind it, so that a node never
+/// overtakes itself. Large requests have a lane of their own.
 public final class InboxWriter: Sendable {
     public struct Settings: Sendable {
         public var lanes = 4
@@ -34,6 +36,14 @@ public final class InboxWriter: Sendable {
     private let lanes: [WriterLane]
     private let bulk: WriterLane
     private let shared: WriterState
+    private let routes = Mutex(Routes())
+
+    /// Where the requests are that wait or are under way, whose bytes are bounded.
+    private struct Routes {
+        /// By the user that a request begins with.
+        var users: [UserID: (lane: Int, requests: Int)] = [:]
+        var requests = 0
+    }
 
     /// - Parameters:
     ///   - identity: told the epoch whenever a lane has a fresh connection.
@@ -72,10 +82,10 @@ public final class InboxWriter: Sendable {
     ///
     /// - Throws: ``StoreError``: `unavailable`, `overloaded` and `refused` say that nothing was written; `inDoubt` that it is not known.
     public func write(
-        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, trace: TraceContext? = nil
     ) async throws(StoreError) -> [InboxOutcome] {
         let result: Result<[InboxOutcome], StoreError> = await withCheckedContinuation { continuation in
-            self.submit(commands, claim: claim, bulk: bulk) { continuation.resume(returning: $0) }
+            self.submit(commands, claim: claim, bulk: bulk, trace: trace) { continuation.resume(returning: $0) }
         }
         return try result.get()
     }
@@ -86,8 +96,9 @@ public final class InboxWriter: Sendable {
     ///   - claim: when it was made before, nothing is written, and every outcome is ``InboxOutcome/Status/claimed``.
     ///   - bulk: whether it is a part of something large, which goes by the lane for that however small the part is.
     ///   - isCall: whether it is all of one notify call, which is one event for webhooks.
+    ///   - trace: goes with what waits for it: deliveries, and calls of webhooks.
     public func submit(
-        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, isCall: Bool = false,
+        _ commands: [InboxCommand], claim: IdempotencyClaim? = nil, bulk: Bool = false, isCall: Bool = false, trace: TraceContext? = nil,
         completion: @escaping @Sendable (Result<[InboxOutcome], StoreError>) -> Void
     ) {
         guard let first = commands.first else {
@@ -99,8 +110,34 @@ public final class InboxWriter: Sendable {
             completion(.failure(StoreError(code: .overloaded, message: "too many writes are waiting; try again in a moment")))
             return
         }
-        let lane = bulk || commands.count > self.shared.settings.batch ? self.bulk : self.lanes[Self.laneIndex(first.user, self.lanes.count)]
-        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: completion, queues: Self.queues(of: commands), isCall: isCall))
+        var (lane, over) = (self.bulk, completion)
+        if !bulk, commands.count <= self.shared.settings.batch {
+            let user = first.user
+            lane = self.lanes[self.enter(user)]
+            over = { result in
+                self.leave(user)
+                completion(result)
+            }
+        }
+        lane.submit(WriterLane.Request(commands: commands, claim: claim, size: size, completion: over, queues: Self.queues(of: commands), isCall: isCall, trace: trace))
+    }
+
+    /// The lane of a request that begins with that user.
+    private func enter(_ user: UserID) -> Int {
+        self.routes.withLock { routes in
+            let lane = routes.users[user]?.lane ?? self.lane(for: user, beside: routes.requests)
+            routes.users[user, default: (lane, 0)].requests += 1
+            routes.requests += 1
+            return lane
+        }
+    }
+
+    private func leave(_ user: UserID) {
+        self.routes.withLock { routes in
+            guard let route = routes.users[user] else { return }
+            routes.users[user] = route.requests > 1 ? (route.lane, route.requests - 1) : nil
+            routes.requests -= 1
+        }
     }
 
     private static func queues(of commands: [InboxCommand]) -> Set<TaskQueue> {
@@ -136,11 +173,14 @@ public final class InboxWriter: Sendable {
         return size
     }
 
-    /// FNV-1a of the user's bytes: the same in every process.
-    static func laneIndex(_ user: UserID, _ lanes: Int) -> Int {
+    /// - Parameter requests: how many wait or are under way. One alone is not waited for: who is as idle as that gains nothing by larger batches.
+    private func lane(for user: UserID, beside requests: Int) -> Int {
+        let first = self.lanes[0]
+        if self.lanes.count == 1 || !(first.isBehind || (first.isBusy && requests == 1)) { return 0 }
+        // FNV-1a of its bytes.
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325
         for byte in user.value.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        return Int(hash % UInt64(lanes))
+        return 1 + Int(hash % UInt64(self.lanes.count - 1))
     }
 }
 
@@ -181,6 +221,7 @@ final class WriterLane: Sendable {
         var queues: Set<TaskQueue>
         /// An event for webhooks.
         var isCall: Bool
+        var trace: TraceContext?
         /// It is to be written by itself, since a batch that it was in was refused.
         var alone = false
     }
@@ -196,6 +237,8 @@ final class WriterLane: Sendable {
         var claimed: [Int32]
         /// From a command to its notify call, from 1, or 0; empty when there is none.
         var calls: [Int32]
+        /// From a command to its request's `traceparent`; empty when none is traced.
+        var traces: [String?]
         var attempts = 0
         var doubtSince: ContinuousClock.Instant?
     }
@@ -206,6 +249,12 @@ final class WriterLane: Sendable {
     private let observer: any CommitObserver
     private let logger: Logger
     private let queue = BatchQueue<Request>()
+    /// Commands that wait for a batch.
+    private let waiting = Atomic(0)
+    /// When the batch under way began, in nanoseconds of the system's uptime; 0: there is none.
+    private let began = Atomic<UInt64>(0)
+    /// A batch takes some milliseconds. One that takes this long is something else: a lock that is held, a server that does not answer.
+    private static let patience: UInt64 = 100_000_000
 
     init(connection: PostgresConnection, identity: ClusterIdentity, shared: WriterState, observer: any CommitObserver, logger: Logger) {
         self.connection = connection
@@ -215,11 +264,22 @@ final class WriterLane: Sendable {
         self.logger = logger
     }
 
+    var isBusy: Bool { self.began.load(ordering: .relaxed) > 0 }
+
+    /// Whether what comes now would wait for more than the batch under way, or for one that takes unusually long.
+    var isBehind: Bool {
+        if self.waiting.load(ordering: .relaxed) >= self.shared.settings.batch || !self.connection.isConnected { return true }
+        let began = self.began.load(ordering: .relaxed)
+        return began > 0 && DispatchTime.now().uptimeNanoseconds > began + Self.patience
+    }
+
     func submit(_ request: Request) {
+        self.waiting.add(request.commands.count, ordering: .relaxed)
         if self.queue.append(request) { self.next() }
     }
 
     private func next() {
+        self.began.store(0, ordering: .relaxed)
         self.queue.next(take: self.take) { self.send(self.makeBatch($0)) }
     }
 
@@ -232,6 +292,8 @@ final class WriterLane: Sendable {
             rows += next.commands.count
             requests.append(waiting.removeFirst())
         }
+        self.waiting.subtract(rows, ordering: .relaxed)
+        self.began.store(DispatchTime.now().uptimeNanoseconds, ordering: .relaxed)
         return requests
     }
 
@@ -254,12 +316,14 @@ final class WriterLane: Sendable {
         return Batch(
             id: NotificationID.make(), requests: requests, commands: places.map { requests[$0.request].commands[$0.command] }, places: places,
             claims: claiming.map { requests[$0].claim! }, claimed: places.map { claimOf[$0.request] },
-            calls: requests.contains { $0.isCall } ? places.map { requests[$0.request].isCall ? Int32($0.request + 1) : 0 } : [])
+            calls: requests.contains { $0.isCall } ? places.map { requests[$0.request].isCall ? Int32($0.request + 1) : 0 } : [],
+            traces: requests.contains { $0.trace != nil } ? places.map { requests[$0.request].trace?.header } : [])
     }
 
     private func send(_ batch: Batch) {
         let values = ApplyChanges.values(
-            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed, calls: batch.calls)
+            batch: batch.id, again: batch.doubtSince != nil, batch.commands, claims: batch.claims, claimed: batch.claimed, calls: batch.calls,
+            traces: batch.traces)
         let progress = Mutex(Progress.sent)
         self.connection.execute(ApplyChanges.statement, values) { result in
             switch result {
@@ -360,6 +424,7 @@ final class WriterLane: Sendable {
                 request.alone = true
                 return request
             }
+            self.waiting.add(batch.commands.count, ordering: .relaxed)
             self.queue.putBack(alone)
             self.next()
         } else if error.isInDoubt || (batch.doubtSince != nil && !isRefusal) {

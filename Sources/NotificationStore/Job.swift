@@ -9,12 +9,20 @@ public struct Job: Sendable {
     public var isTold: Bool
     /// When it was asked for.
     public var createdAt: Timestamp
+    /// Of its request; where it is carried out, under a part of that one's own. Nil: it is not traced.
+    public var trace: TraceContext?
+    /// Of its notification: those of higher ones go before others.
+    public var priority: Priority
+    /// It ended before, and not everybody had been written to: see ``JobStore/reopen(_:users:)``.
+    var isAgain = false
 
-    public init(id: NotificationID = .make(), body: String, isTold: Bool, createdAt: Timestamp) {
+    public init(id: NotificationID = .make(), body: String, isTold: Bool, createdAt: Timestamp, trace: TraceContext? = nil, priority: Priority = .medium) {
         self.id = id
         self.body = body
         self.isTold = isTold
         self.createdAt = createdAt
+        self.trace = trace
+        self.priority = priority
     }
 }
 

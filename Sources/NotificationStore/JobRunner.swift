@@ -3,13 +3,15 @@ public import NotificationCore
 
 /// Carries jobs out, chunk by chunk in byte order of their users, for as long as this node holds them.
 ///
-/// A chunk is written with a claim of its place, in the chunk's own transaction, and how far the job is is noted after that: whoever dies in between, the next one
-/// finds the claim and goes on behind the chunk. Nobody is written twice and nobody is left out, however many believe that they hold the job.
+/// A chunk is written with a claim of its place, in the chunk's own transaction, and how far the job is is noted after some of them: whoever dies in between, the
+/// next one finds the claims and goes on behind the chunks. Nobody is written twice and nobody is left out, however many believe that they hold the job.
 public struct JobRunner: Sendable {
     /// Users a chunk of a large job: its transaction, and its piece of the log, is what others' wait behind.
-    static let chunk = 25
-    /// Users a job that is done in one chunk has at most.
+    static let chunk = 10
+    /// Users a job that is done in one chunk has at most, and that are taken up at once.
     static let smallJob = 100
+    /// How far a job is is noted this often at least: it keeps the lease, and tells those who ask.
+    private static let noting: Duration = .seconds(1)
     /// The route of chunks' claims; their owner is the job.
     private static let route = "job"
     /// The same where a request waits for its answer.
@@ -45,12 +47,17 @@ public struct JobRunner: Sendable {
     struct Run: Sendable {
         var job: Job
         var request: NotifyRequest
+        /// Where the next chunk begins.
         var position: String
-        /// The users that come next, at most so many.
+        /// The users that come next.
         var users: [UserID]
-        var limit: Int
+        /// Users a chunk.
+        var chunk: Int
         /// So many are written one by one, since one of their chunk was refused.
         var alone = 0
+        /// What was done since it was noted, and when that was.
+        var unnoted: JobStore.Step
+        var noted = ContinuousClock.now
     }
 
     /// Jobs up to this size are one chunk.
@@ -77,7 +84,7 @@ public struct JobRunner: Sendable {
             if held.isEmpty { return }
             var runs: [Run] = []
             for one in held {
-                if let run = try await self.begin(one, limit: Self.chunk) { runs.append(run) }
+                if let run = try await self.begin(one, chunk: Self.chunk) { runs.append(run) }
             }
             for _ in 0..<Self.turns where !Task.isCancelled {
                 var going: [Run] = []
@@ -86,14 +93,18 @@ public struct JobRunner: Sendable {
                 }
                 runs = going
             }
-            for run in runs { try await self.store.release(run.job.id, owner: self.owner) }
+            for run in runs {
+                // Nothing is lost where it is not noted: the claims are there.
+                if run.unnoted.from != run.unnoted.to { _ = try await self.store.advance(run.job.id, owner: self.owner, run.unnoted, limit: 1) }
+                try await self.store.release(run.job.id, owner: self.owner)
+            }
         }
     }
 
     /// One job to its end, or until it is somebody else's.
     private func carryOut(_ held: HeldJob, bulk: Bool) async {
         do throws(StoreError) {
-            var run = try await self.begin(held, limit: bulk ? Self.chunk : Self.smallJob)
+            var run = try await self.begin(held, chunk: bulk ? Self.chunk : Self.smallJob)
             while let current = run, !Task.isCancelled { run = await self.step(current, bulk: bulk, rest: bulk ? Self.shortRest : 0) }
         } catch {
             self.tell(error, held.job.id)
@@ -129,7 +140,7 @@ public struct JobRunner: Sendable {
     private static let patience: Duration = .seconds(15)
 
     /// Nil: it has no users left, or this node does not understand it.
-    private func begin(_ held: HeldJob, limit: Int) async throws(StoreError) -> Run? {
+    private func begin(_ held: HeldJob, chunk: Int) async throws(StoreError) -> Run? {
         let request: NotifyRequest
         do {
             let json = try JSONParser.parse(Array(held.job.body.utf8))
@@ -142,8 +153,9 @@ public struct JobRunner: Sendable {
         // Before its first user; whoever begins it again finds the event there.
         if held.position.isEmpty { try await self.store.addEvent(of: held.job.id, request, createdAt: held.job.createdAt) }
         let step = JobStore.Step(from: held.position, to: held.position)
-        guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
-        return Run(job: held.job, request: request, position: held.position, users: users, limit: limit)
+        guard let users = try await self.store.advance(held.job.id, owner: self.owner, step, limit: Self.smallJob), !users.isEmpty else { return nil }
+        // Of one that is taken up again nobody knows where the chunks began that were written: one by one each is found.
+        return Run(job: held.job, request: request, position: held.position, users: users, chunk: held.job.isAgain ? 1 : chunk, unnoted: step)
     }
 
     /// One chunk. Nil when the job is done, or not this node's any more.
@@ -164,34 +176,44 @@ public struct JobRunner: Sendable {
     }
 
     private func writeChunk(_ run: Run, bulk: Bool) async throws(StoreError) -> Run? {
-        guard let last = run.users.last else { return nil }
-        let plan = try await self.plan(run.request, run.users, now: run.job.createdAt)
+        let users = Array(run.users.prefix(run.alone > 0 ? 1 : run.chunk))
+        guard let last = users.last else { return nil }
+        let plan = try await self.plan(run.request, users, now: run.job.createdAt)
         var chunk = JobChunk(last: last, plan: plan, isTold: run.job.isTold)
-        var step = JobStore.Step(from: run.position, to: last.value)
-        var alone = max(0, run.alone - 1)
+        var next = run
+        next.alone = max(0, run.alone - 1)
         do throws(StoreError) {
-            if plan.commands.isEmpty {
-                step.unwritten = (run.position, chunk)
+            let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: run.position, digest: [], answer: chunk.encode())
+            let outcomes = try await self.writer.write(plan.commands, claim: claim, bulk: bulk, trace: run.job.trace)
+            // Recovered: that its batch was committed says nothing of whether this claim was made before.
+            if outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }) {
+                chunk = try await self.written(claim)
             } else {
-                let claim = IdempotencyClaim(owner: run.job.id, route: Self.route, key: run.position, digest: [], answer: chunk.encode())
-                let outcomes = try await self.writer.write(plan.commands, claim: claim, bulk: bulk)
-                // Recovered: that its batch was committed says nothing of whether this claim was made before.
-                if outcomes.contains(where: { $0.status == .claimed || $0.status == .recovered }) { chunk = try await self.written(claim) }
+                self.tell(plan, outcomes, run.job)
             }
-            (step.to, step.done, step.skipped) = (chunk.last, chunk.done, chunk.skipped)
+            next.unnoted.done += chunk.done
+            next.unnoted.skipped += chunk.skipped
+            next.position = chunk.last
         } catch where error.code == .refused {
-            self.logger.error("users of a job refused", metadata: ["job": "\(run.job.id)", "users": "\(run.users.count)", "error": "\(error)"])
-            if run.users.count > 1 {
+            self.logger.error("users of a job refused", metadata: ["job": "\(run.job.id)", "users": "\(users.count)", "error": "\(error)"])
+            if users.count > 1 {
                 // One of them is the cause: one by one, so that only that one is left out.
-                step.to = run.position
-                alone = run.users.count
-            } else {
-                step.failed = 1
+                next.alone = users.count
+                return next
             }
+            next.unnoted.failed += 1
+            next.position = last.value
         }
-        let limit = alone > 0 ? 1 : run.limit
-        guard let users = try await self.store.advance(run.job.id, owner: self.owner, step, limit: limit), !users.isEmpty else { return nil }
-        return Run(job: run.job, request: run.request, position: step.to, users: users, limit: run.limit, alone: alone)
+        next.unnoted.to = next.position
+        // What was written before may have ended elsewhere.
+        next.users.removeAll { !next.position.utf8.lexicographicallyPrecedes($0.value.utf8) }
+        // One that was left out has no claim, by which the next one would know it.
+        if !next.users.isEmpty, next.unnoted.failed == 0, ContinuousClock.now - run.noted < Self.noting { return next }
+        guard let more = try await self.store.advance(run.job.id, owner: self.owner, next.unnoted, limit: Self.smallJob), !more.isEmpty else { return nil }
+        next.users = more
+        next.unnoted = JobStore.Step(from: next.position, to: next.position)
+        next.noted = .now
+        return next
     }
 
     /// What whoever wrote this chunk before made of it.
@@ -207,6 +229,18 @@ public struct JobRunner: Sendable {
             self.planner.plan(request, users: users, now: now) { continuation.resume(returning: $0) }
         }
         return try result.get()
+    }
+
+    /// Which change of whose inbox it was: an edge's log goes on by that. The first ones: a line has an end.
+    private func tell(_ plan: NotifyPlan, _ outcomes: [InboxOutcome], _ job: Job) {
+        guard self.logger.logLevel <= .debug else { return }
+        let made = zip(plan.entries, outcomes).prefix(20).map { entry, outcome in
+            let seq = outcome.changes.last { $0.kind == .created && $0.notification == entry.id }?.seq
+            return "\(entry.user.value) \(seq.map(String.init) ?? "-")"
+        }
+        self.logger.debug(
+            "part of a job written",
+            metadata: job.trace.logged.merging(["job": "\(job.id)", "users": "\(plan.entries.count)", "made": "\(made.joined(separator: ", "))"]) { $1 })
     }
 
     private func tell(_ error: StoreError, _ job: NotificationID) {

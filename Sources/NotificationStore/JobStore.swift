@@ -11,19 +11,22 @@ public struct JobStore: Sendable {
     private static let doubt: Duration = .seconds(8)
 
     let pool: PostgresPool
+    private let onQueued: @Sendable () -> Void
 
-    public init(pool: PostgresPool) {
+    /// - Parameter onQueued: there is a job for the next worker. It must not block.
+    public init(pool: PostgresPool, onQueued: @escaping @Sendable () -> Void = {}) {
         self.pool = pool
+        self.onQueued = onQueued
     }
 
     // MARK: Writing them down
 
     // Index: jobs_pkey, job_users_pkey, idempotency_pkey.
-    private static let add = PostgresStatement("SELECT add_job($1, $2, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10, $11, $12)")
+    private static let add = PostgresStatement("SELECT add_job($1, $2, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10, $11, $12, $13, $14)")
     private static let open = PostgresStatement(
         """
-        INSERT INTO jobs (id, body, told, state, created_at, lease_until)
-        VALUES ($1, $2, $3, 'loading', $4, clock_timestamp() + make_interval(secs => $5)) ON CONFLICT (id) DO NOTHING
+        INSERT INTO jobs (id, body, told, state, created_at, lease_until, trace, turn)
+        VALUES ($1, $2, $3, 'loading', $4, clock_timestamp() + make_interval(secs => $5), $6, job_turn($4, $7)) ON CONFLICT (id) DO NOTHING
         """)
     private static let load = PostgresStatement("SELECT load_job($1, $2, make_interval(secs => $3))")
     private static let queue = PostgresStatement("SELECT queue_job($1, $2, $3, $4, $5, $6)")
@@ -37,13 +40,17 @@ public struct JobStore: Sendable {
             .uuid(job.id.bytes), .text(job.body), .bool(job.isTold), .timestamptz(microsecondsSince1970: job.createdAt.microseconds),
             .textArray(users.map(\.value)), owner.map { .uuid($0.bytes) } ?? .null, .float8(Self.lease),
         ]
-        return try await self.untilKnown(Self.add, values + Self.values(claim)) { row throws(PostgresError) in try row.optionalInt4(0).map(Int.init) } ?? nil
+        let all = values + Self.values(claim) + [.optional(job.trace?.header), .int2(job.priority.rawValue)]
+        let total = try await self.untilKnown(Self.add, all) { row throws(PostgresError) in try row.optionalInt4(0).map(Int.init) } ?? nil
+        if total != nil, owner == nil { self.onQueued() }
+        return total
     }
 
     /// Begins a job whose users come one after the other: nobody carries it out before ``queue(_:claim:)``.
     public func open(_ job: Job) async throws(StoreError) {
         let values: [PostgresValue] = [
             .uuid(job.id.bytes), .text(job.body), .bool(job.isTold), .timestamptz(microsecondsSince1970: job.createdAt.microseconds), .float8(Self.loadingLease),
+            .optional(job.trace?.header), .int2(job.priority.rawValue),
         ]
         _ = try await self.untilKnown(Self.open, values) { _ in () }
     }
@@ -61,7 +68,24 @@ public struct JobStore: Sendable {
             try row.optionalInt4(0).map(Int.init)
         }
         if total == .some(-1) { throw Self.givenUp }
+        if total != nil { self.onQueued() }
         return total ?? nil
+    }
+
+    // Index: jobs_pkey, job_users_pkey.
+    private static let reopen = PostgresStatement("SELECT reopen_job($1, $2, $3)")
+
+    /// Takes up a job that did not get to all of these users, who are its own: those whom it has written to are left out. False: there is nothing to take up.
+    public func reopen(_ job: NotificationID, users: [UserID]) async throws(StoreError) -> Bool { try await self.reopen(job, users, nil) }
+
+    /// The same with users who have been loaded for another one, which their request was to be.
+    public func reopen(_ job: NotificationID, usersOf other: NotificationID) async throws(StoreError) -> Bool { try await self.reopen(job, [], other) }
+
+    private func reopen(_ job: NotificationID, _ users: [UserID], _ other: NotificationID?) async throws(StoreError) -> Bool {
+        let values: [PostgresValue] = [.uuid(job.bytes), .textArray(users.map(\.value)), other.map { .uuid($0.bytes) } ?? .null]
+        let isOpen = try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(Self.reopen, values).first?.bool(0) ?? false }
+        if isOpen { self.onQueued() }
+        return isOpen
     }
 
     private static let givenUp = StoreError(code: .unavailable, message: "the job was given up since its users took too long to come")
@@ -80,22 +104,22 @@ public struct JobStore: Sendable {
             UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
             WHERE id IN (SELECT id FROM jobs WHERE ended_at IS NULL AND state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < clock_timestamp())
                          AND total BETWEEN $3 AND $4 ORDER BY \(order) LIMIT $5 FOR UPDATE SKIP LOCKED)
-            RETURNING id, body, told, created_at, position
+            RETURNING id, body, told, created_at, position, trace, again
             """)
     }
-    private static let take = taking(inOrderOf: "created_at")
-    // Whose turn was longest ago.
-    private static let takeByTurns = taking(inOrderOf: "COALESCE(lease_until, created_at)")
+    private static let take = taking(inOrderOf: "turn")
+    // Whose turn was longest ago; a step of priority is an hour before the first one, and seconds from then on.
+    private static let takeByTurns = taking(inOrderOf: "COALESCE(lease_until - (created_at - turn) / 720, turn)")
     // Index: jobs_pkey.
     private static let takeOne = PostgresStatement(
         """
         UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
         WHERE id = $3 AND ended_at IS NULL AND state IN ('queued', 'running') AND (lease_until IS NULL OR lease_until < clock_timestamp() OR lease_owner = $1)
-        RETURNING id, body, told, created_at, position
+        RETURNING id, body, told, created_at, position, trace, again
         """)
     // Index: jobs_pkey, job_users_pkey.
     private static let advance = PostgresStatement(
-        "SELECT held, users FROM advance_job($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9, $10, $11)")
+        "SELECT held, users FROM advance_job($1, $2, make_interval(secs => $3), $4, $5, $6, $7, $8, $9)")
     private static let release = PostgresStatement("UPDATE jobs SET lease_until = clock_timestamp() WHERE lease_owner = $1 AND ended_at IS NULL")
     private static let releaseOne = PostgresStatement(
         "UPDATE jobs SET lease_until = clock_timestamp() WHERE id = $1 AND lease_owner = $2 AND ended_at IS NULL")
@@ -107,7 +131,7 @@ public struct JobStore: Sendable {
         WHERE id = $1 AND lease_owner = $2 AND ended_at IS NULL
         """)
 
-    /// The oldest jobs that nobody carries out, among those of that many users; by turns: those that were let go longest ago.
+    /// The oldest jobs that nobody carries out, those of higher priorities before, among those of that many users; by turns: those that were let go longest ago.
     func take(_ count: Int, ofUsers users: ClosedRange<Int32>, byTurns: Bool = false, owner: NotificationID) async throws(StoreError) -> [HeldJob] {
         let values: [PostgresValue] = [
             .uuid(owner.bytes), .float8(Self.lease), .int4(users.lowerBound), .int4(users.upperBound), .int8(Int64(count)),
@@ -125,11 +149,11 @@ public struct JobStore: Sendable {
         var jobs: [HeldJob] = []
         for row in rows {
             let id = try row.uuid(0)
-            jobs.append(
-                HeldJob(
-                    job: Job(
-                        id: NotificationID(high: id.high, low: id.low), body: try row.text(1), isTold: try row.bool(2),
-                        createdAt: Timestamp(microseconds: try row.timestamptz(3))), position: try row.text(4)))
+            var job = Job(
+                id: NotificationID(high: id.high, low: id.low), body: try row.text(1), isTold: try row.bool(2),
+                createdAt: Timestamp(microseconds: try row.timestamptz(3)), trace: TraceContext(parent: try row.optionalText(5)))
+            job.isAgain = try row.bool(6)
+            jobs.append(HeldJob(job: job, position: try row.text(4)))
         }
         return jobs
     }
@@ -141,16 +165,13 @@ public struct JobStore: Sendable {
         var done = 0
         var skipped = 0
         var failed = 0
-        /// Of a chunk that wrote nothing, and has no claim by that: its key and what it came to.
-        var unwritten: (key: String, chunk: JobChunk)?
     }
 
     /// Notes a step. Answers the next users, none when the job is done; nil when this node does not hold the job any more.
     func advance(_ job: NotificationID, owner: NotificationID, _ step: Step, limit: Int) async throws(StoreError) -> [UserID]? {
         let values: [PostgresValue] = [
             .uuid(job.bytes), .uuid(owner.bytes), .float8(Self.lease), .text(step.from), .text(step.to), .int4(Int32(step.done)), .int4(Int32(step.skipped)),
-            .int4(Int32(step.failed)), step.unwritten.map { .text($0.key) } ?? .null, step.unwritten.map { .text($0.chunk.encode()) } ?? .null,
-            .int4(Int32(limit)),
+            .int4(Int32(step.failed)), .int4(Int32(limit)),
         ]
         return try await InboxReader.run { () async throws(PostgresError) in
             guard let row = try await self.pool.execute(Self.advance, values).first, try row.bool(0) else { return nil }
@@ -187,7 +208,7 @@ public struct JobStore: Sendable {
     private static let queued = PostgresStatement(
         """
         SELECT count(*)::integer, COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(created_at)), 0)::float8
-        FROM (SELECT created_at FROM jobs WHERE ended_at IS NULL AND state <> 'loading' ORDER BY created_at LIMIT 10000) AS open
+        FROM (SELECT created_at FROM jobs WHERE ended_at IS NULL AND state <> 'loading' ORDER BY turn LIMIT 10000) AS open
         """)
 
     /// Nil when there is no such job, or not yet.
@@ -227,10 +248,11 @@ public struct JobStore: Sendable {
     // MARK: Forgetting them
 
     private static let portion = 10_000
-    // Index: job_users_pkey.
+    // Index: job_users_pkey, jobs_pkey. One that was taken up again meanwhile keeps them.
     private static let forgetUsers = PostgresStatement(
         """
-        DELETE FROM job_users WHERE job_id = $1
+        WITH job AS MATERIALIZED (SELECT id FROM jobs WHERE id = $1 AND ended_at IS NOT NULL FOR SHARE)
+        DELETE FROM job_users WHERE job_id IN (SELECT id FROM job) AND job_id = $1
         AND user_id = ANY (ARRAY(SELECT user_id FROM job_users WHERE job_id = $1 ORDER BY user_id LIMIT \(portion)))
         """)
     // Index: idempotency_pkey, jobs_pkey.
@@ -250,7 +272,7 @@ public struct JobStore: Sendable {
     private static let ended = PostgresStatement(
         "SELECT id FROM jobs WHERE has_users AND ended_at < clock_timestamp() - interval '1 minute' ORDER BY ended_at LIMIT \(page)")
     // Index: jobs_pkey.
-    private static let emptied = PostgresStatement("UPDATE jobs SET has_users = false WHERE id = $1")
+    private static let emptied = PostgresStatement("UPDATE jobs SET has_users = false WHERE id = $1 AND ended_at IS NOT NULL")
     // Index: jobs_ended.
     private static let old = PostgresStatement(
         "SELECT id FROM jobs WHERE NOT has_users AND ended_at < clock_timestamp() - make_interval(days => $1) ORDER BY ended_at LIMIT \(page)")

@@ -11,6 +11,14 @@ public struct Migrator: Sendable {
         public let name: String
         public let sql: String
 
+        /// From its line `-- oldest program: N`: programs that know fewer than N migrations cannot work on the schema from this one on. Without the line, 0:
+        /// what could work on the schema before can do so after it.
+        public var oldestProgram: Int {
+            let head = "-- oldest program: "
+            let line = self.sql.split(separator: "\n").first { $0.hasPrefix(head) }
+            return line.flatMap { Int($0.dropFirst(head.count)) } ?? 0
+        }
+
         /// SHA-256 of the SQL: a migration is never changed once a database has it.
         var digest: String { SHA256.hash(data: Array(self.sql.utf8)).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() }
     }
@@ -38,7 +46,11 @@ public struct Migrator: Sendable {
         return migrations
     }
 
+    /// How many this program knows.
+    public static func known() throws -> Int { try self.migrations().count }
+
     /// - Returns: The names of those that were applied now.
+    /// - Throws: `StoreError`, also when the database has later ones that this program cannot work with.
     public func run() async throws -> [String] {
         var applied: [String] = []
         for migration in try Self.migrations() {
@@ -49,6 +61,7 @@ public struct Migrator: Sendable {
             }
             applied.append(migration.name)
         }
+        if let refusal = try await self.schema().refusal(known: try Self.known()) { throw refusal }
         return applied
     }
 
@@ -62,6 +75,7 @@ public struct Migrator: Sendable {
             SELECT pg_advisory_xact_lock(hashtext('carillon.migrations'));
             CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), digest text);
             ALTER TABLE migrations ADD COLUMN IF NOT EXISTS digest text;
+            ALTER TABLE migrations ADD COLUMN IF NOT EXISTS oldest_program integer NOT NULL DEFAULT 0;
             DO $carillon$ BEGIN
                 IF EXISTS (SELECT FROM migrations WHERE number = \(migration.number) AND digest IS DISTINCT FROM '\(migration.digest)') THEN
                     RAISE EXCEPTION 'the database has it from another version of Carillon, which cannot be brought up to date'
@@ -71,7 +85,8 @@ public struct Migrator: Sendable {
                 END IF;
             END $carillon$;
             \(migration.sql)
-            INSERT INTO migrations (number, name, digest) VALUES (\(migration.number), '\(migration.name)', '\(migration.digest)');
+            INSERT INTO migrations (number, name, digest, oldest_program)
+            VALUES (\(migration.number), '\(migration.name)', '\(migration.digest)', \(migration.oldestProgram));
             COMMIT;
             """
         do throws(PostgresError) {
@@ -82,11 +97,13 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// The highest number in the database, 0 for an empty one.
-    public func version() async throws(PostgresError) -> Int {
+    /// What the database has; nothing, if it is an empty one.
+    public func schema() async throws(PostgresError) -> SchemaVersion {
         let known = PostgresStatement("SELECT to_regclass('migrations') IS NOT NULL", prepared: false)
-        guard try await self.connection.execute(known).first?.bool(0) == true else { return 0 }
-        let rows = try await self.connection.execute(PostgresStatement("SELECT COALESCE(max(number), 0) FROM migrations", prepared: false))
-        return Int(try rows.first?.int4(0) ?? 0)
+        guard try await self.connection.execute(known).first?.bool(0) == true else { return SchemaVersion(number: 0, oldestProgram: 0) }
+        return try SchemaVersion(await self.connection.execute(SchemaVersion.statement))
     }
+
+    /// The highest number in the database, 0 for an empty one.
+    public func version() async throws(PostgresError) -> Int { try await self.schema().number }
 }

@@ -46,37 +46,39 @@ public final class Notifier: Sendable {
 
     /// Calls `completion` once all is committed, or nothing is written; on a thread that must not be blocked, perhaps before it returns.
     ///
-    /// - Parameter claim: its answer is filled in.
+    /// - Parameters:
+    ///   - claim: its answer is filled in.
+    ///   - trace: goes with what waits for it: see ``InboxWriter``.
     ///
     /// It fails as ``RecipientReader`` and ``InboxWriter`` do.
-    public func notify(_ request: NotifyRequest, claim: IdempotencyClaim? = nil, now: Timestamp, completion: @escaping Completion) {
+    public func notify(_ request: NotifyRequest, claim: IdempotencyClaim? = nil, trace: TraceContext? = nil, now: Timestamp, completion: @escaping Completion) {
         guard let user = self.guessable(request), let guess = self.planner.guess(request, user: user, now: now) else {
-            self.ask(request, claim, now, completion)
+            self.ask(request, claim, trace, now, completion)
             return
         }
-        self.write(guess, claim) { result in
+        self.write(guess, claim, trace) { result in
             guard case .success(let notified) = result, notified.outcomes.contains(where: { $0.status == .known }) else {
                 completion(result)
                 return
             }
             self.remember(user)
-            self.ask(request, claim, now, completion)
+            self.ask(request, claim, trace, now, completion)
         }
     }
 
-    private func ask(_ request: NotifyRequest, _ claim: IdempotencyClaim?, _ now: Timestamp, _ completion: @escaping Completion) {
+    private func ask(_ request: NotifyRequest, _ claim: IdempotencyClaim?, _ trace: TraceContext?, _ now: Timestamp, _ completion: @escaping Completion) {
         self.planner.plan(request, users: request.users, now: now) { result in
             switch result {
-            case .success(let plan): self.write(plan, claim, completion)
+            case .success(let plan): self.write(plan, claim, trace, completion)
             case .failure(let error): completion(.failure(error))
             }
         }
     }
 
-    private func write(_ plan: NotifyPlan, _ claim: IdempotencyClaim?, _ completion: @escaping Completion) {
+    private func write(_ plan: NotifyPlan, _ claim: IdempotencyClaim?, _ trace: TraceContext?, _ completion: @escaping Completion) {
         var claim = claim
         claim?.answer = String(decoding: NotifyAnswer(plan).encode(), as: UTF8.self)
-        self.writer.submit(plan.commands, claim: claim, isCall: true) { result in
+        self.writer.submit(plan.commands, claim: claim, isCall: true, trace: trace) { result in
             completion(result.map { Notified(plan: plan, outcomes: $0) })
         }
     }

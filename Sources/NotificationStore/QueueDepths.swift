@@ -45,7 +45,7 @@ public struct QueueDepths: Sendable {
             sql: """
                 SELECT 'jobs'::text, s.state, count(q.at), EXTRACT(EPOCH FROM now() - min(q.at))::float8
                 FROM unnest(ARRAY['queued', 'running']) AS s(state)
-                LEFT JOIN (SELECT state, created_at AS at FROM jobs WHERE ended_at IS NULL ORDER BY created_at LIMIT \(bound)) q USING (state)
+                LEFT JOIN (SELECT state, created_at AS at FROM jobs WHERE ended_at IS NULL ORDER BY turn LIMIT \(bound)) q USING (state)
                 GROUP BY s.state ORDER BY s.state
                 """),
         // Index: tasks_time, of each queue and state so many rows.
@@ -54,10 +54,11 @@ public struct QueueDepths: Sendable {
             sql: """
                 SELECT q.name, s.word, c.count, CASE s.number WHEN 0 THEN EXTRACT(EPOCH FROM clock_timestamp() - c.first)::float8 END
                 FROM unnest(ARRAY[\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", "))]) WITH ORDINALITY AS q(name, place)
-                CROSS JOIN (VALUES (0, 'due'), (1, 'waiting'), (2, 'running'), (3, 'dead')) AS s(number, word)
+                CROSS JOIN (VALUES (0, 'due'), (1, 'waiting'), (2, 'running'), (3, 'dead'), (4, 'handed_over')) AS s(number, word)
                 CROSS JOIN LATERAL (
                     SELECT count(*), min(run_at) AS first
                     FROM (SELECT run_at FROM tasks WHERE queue = q.name AND state = s.number ORDER BY run_at LIMIT \(bound)) t) c
+                WHERE s.number < 4 OR c.count > 0
                 ORDER BY q.place, s.number
                 """),
         // What the totals are behind by.

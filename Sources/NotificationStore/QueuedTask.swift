@@ -21,6 +21,9 @@ public struct TaskQueue: RawRepresentable, Hashable, Sendable {
     /// E-mails that are gathered: all of one user's that are ready go in one. Its tasks' key is the user.
     public static let digest = TaskQueue(rawValue: "digest")
 
+    /// None of tasks: pokes name it when there are jobs.
+    public static let jobs = TaskQueue(rawValue: "jobs")
+
     /// All that there are.
     public static let all: [TaskQueue] = [.email, .sms, .telegram, .webhook, .digest]
 }
@@ -40,10 +43,13 @@ public struct QueuedTask: Sendable {
     public var endpoint: String
     public var payload: String?
     public var createdAt: Timestamp
+    /// Of the request that asked for it, under a part of this attempt's own; nil: it is not traced.
+    public var trace: TraceContext?
 
     public init(
         id: NotificationID, queue: TaskQueue, key: String = "", priority: Priority = .medium, attempts: Int = 0, user: UserID? = nil,
-        notification: NotificationID? = nil, endpoint: String = "", payload: String? = nil, createdAt: Timestamp
+        notification: NotificationID? = nil, endpoint: String = "", payload: String? = nil, createdAt: Timestamp,
+        trace: TraceContext? = nil
     ) {
         self.id = id
         self.queue = queue
@@ -55,6 +61,7 @@ public struct QueuedTask: Sendable {
         self.endpoint = endpoint
         self.payload = payload
         self.createdAt = createdAt
+        self.trace = trace
     }
 }
 
@@ -74,14 +81,14 @@ public struct TaskResult: Sendable, Equatable {
     public var outcome: Outcome
     /// Why it was suppressed, or what it failed with. At most 1,000 characters are kept.
     public var reason: String?
-    /// What the provider calls it.
+    /// What the provider calls it. At most 200 characters are kept: it is in an index, whose entries have a bound.
     public var reference: String?
 
     public init(task: NotificationID, outcome: Outcome, reason: String? = nil, reference: String? = nil) {
         self.task = task
         self.outcome = outcome
         self.reason = reason.map { String(String.UnicodeScalarView($0.unicodeScalars.filter { $0 != "\0" }.prefix(1000))) }
-        self.reference = reference
+        self.reference = reference.map { String(String.UnicodeScalarView($0.unicodeScalars.filter { $0 != "\0" }.prefix(200))) }
     }
 }
 

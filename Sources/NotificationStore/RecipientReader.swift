@@ -194,19 +194,22 @@ public final class RecipientReader: Sendable {
             let place = Int(try row.int4(0)) - 1
             guard places.indices.contains(place) else { continue }
             let contact = try row.bool(3) ? try ContactStore.contact(row, 4) : nil
-            let recipient = Recipient(own: self.preferences(try row.optionalText(1)), customer: self.preferences(try row.optionalText(2)), contact: contact)
+            let recipient = Recipient(own: .readable(try row.optionalText(1), self.logger), customer: .readable(try row.optionalText(2), self.logger), contact: contact)
             answers[places[place].request][places[place].user] = recipient
         }
         return answers
     }
 
-    /// Those that cannot be read any more count as unsaid: they must not keep others from being notified.
-    private func preferences(_ text: String?) -> Preferences? {
+}
+
+extension Preferences? {
+    /// What is stored. Those that cannot be read any more count as unsaid, and are logged: they must not keep others from being notified.
+    static func readable(_ text: String?, _ logger: Logger) -> Preferences? {
         guard let text else { return nil }
         do throws(ValidationError) {
             return try Preferences(stored: text)
         } catch {
-            self.logger.error("stored preferences not understood", metadata: ["error": "\(error.errors.first?.detail ?? "")"])
+            logger.error("stored preferences not understood", metadata: ["error": "\(error.errors.first?.detail ?? "")"])
             return nil
         }
     }

@@ -9,6 +9,8 @@ public struct Retention: Sendable {
             case hours(Int)
             /// The retention, and so many days more.
             case retention(extraDays: Int = 0)
+            /// Two retentions.
+            case twice
         }
 
         public var table: String
@@ -42,6 +44,8 @@ public struct Retention: Sendable {
             condition: "state = 3 AND queue IN (\(TaskQueue.all.map { "'\($0.rawValue)'" }.joined(separator: ", ")))"),
         Rule(table: "webhook_attempts", age: .retention(), index: "webhook_attempts_age"),
         Rule(table: "webhook_deliveries", column: "created_at", age: .retention(), index: "webhook_deliveries_age", condition: "state <> 'queued'"),
+        // Those whose task is gone as well.
+        Rule(table: "webhook_deliveries", column: "created_at", age: .twice, index: "webhook_deliveries_age"),
         // What waits for a webhook that nobody enables.
         Rule(table: "tasks", column: "run_at", age: .retention(), index: "tasks_time", condition: "queue = 'webhook.held' AND state IN (0, 1)"),
         // Longer than whatever was made of them.
@@ -82,6 +86,7 @@ public struct Retention: Sendable {
             switch rule.age {
             case .hours(let hours): hours
             case .retention(let extra): (days + extra) * 24
+            case .twice: days * 2 * 24
             }
         let statement = PostgresStatement(
             """

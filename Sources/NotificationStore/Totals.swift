@@ -67,9 +67,12 @@ public struct TotalsStore: Sendable {
         try await InboxReader.run { () async throws(PostgresError) in _ = try await self.pool.execute(Self.deliveries) }
     }
 
-    /// Counts what was committed since the last call. True when there is more to count than one call takes.
-    public func advance() async throws(StoreError) -> Bool {
-        try await InboxReader.run { () async throws(PostgresError) in try await self.pool.execute(Self.count).first?.bool(1) ?? false }
+    /// Counts what was committed since the last call. `isMore`: there is more than one call takes.
+    public func advance() async throws(StoreError) -> (counted: Int, isMore: Bool) {
+        try await InboxReader.run { () async throws(PostgresError) in
+            guard let row = try await self.pool.execute(Self.count).first else { throw PostgresError(code: .decoding, message: "a function without an answer") }
+            return (Int(try row.int8(0)), try row.bool(1))
+        }
     }
 
     public func read(_ query: TotalsQuery) async throws(StoreError) -> Totals {

@@ -3,6 +3,7 @@ public import PostgresClient
 
 /// Erases a user: from the jobs that are to come, then the inbox through the writer, so that whoever has it open is told, then all other rows.
 ///
+/// Events of webhooks lose the user; those that were about nobody else go. What endpoints answered stays until its retention ends.
 /// Lines of the audit log stay without who asked and from where: that something was written is not the user's alone. Lines about requests of others that
 /// name the user stay as they are.
 /// What stays is the head without content (the user's id, the epoch that the user was given, and the last number), since positions of before must
@@ -86,6 +87,18 @@ public struct UserErasure: Sendable {
         WHERE id = ANY (ARRAY(SELECT id FROM audit WHERE subject = $1 AND subject_kind = 'user' ORDER BY id LIMIT \(portion)))
         """)
 
+    private static let leaveEvents = PostgresStatement("SELECT next, changed FROM erase_from_events($1, $2, \(portion))")
+
+    /// All events are looked at, a portion at a time: nothing says which ones name a user.
+    private func leaveEvents(_ user: UserID) async throws(StoreError) {
+        var after: NotificationID? = NotificationID(high: 0, low: 0)
+        while let begin = after {
+            after = try await InboxReader.run { () async throws(PostgresError) in
+                try await self.pool.execute(Self.leaveEvents, [.text(user.value), .uuid(begin.bytes)]).first?.optionalUUID(0).map { NotificationID(bytes: $0) }
+            }
+        }
+    }
+
     /// How long a chunk with the user is waited for.
     private static let patience: Duration = .seconds(10)
 
@@ -123,7 +136,7 @@ public struct UserErasure: Sendable {
                 if !outcome.more, outcome.status != .recovered { break }
             }
         }
-        for table in try await self.present() {
+        for table in try await self.present(Self.tables) {
             let statement = table.statement
             var gone: Int
             repeat {
@@ -133,6 +146,7 @@ public struct UserErasure: Sendable {
                 erased += gone
             } while table.key != nil && gone >= Self.portion
         }
+        if try await self.present([UserErasure.Table(name: "webhook_events")]).count == 1 { try await self.leaveEvents(user) }
         var blurred: Int
         repeat {
             blurred = try await InboxReader.run { () async throws(PostgresError) in
@@ -142,12 +156,12 @@ public struct UserErasure: Sendable {
         return erased
     }
 
-    private func present() async throws(StoreError) -> [Table] {
+    private func present(_ tables: [Table]) async throws(StoreError) -> [Table] {
         let names = try await InboxReader.run { () async throws(PostgresError) in
             var names: Set<String> = []
-            for row in try await self.pool.execute(Self.presence, [.textArray(Self.tables.map(\.name))]) { names.insert(try row.text(0)) }
+            for row in try await self.pool.execute(Self.presence, [.textArray(tables.map(\.name))]) { names.insert(try row.text(0)) }
             return names
         }
-        return Self.tables.filter { names.contains($0.name) }
+        return tables.filter { names.contains($0.name) }
     }
 }

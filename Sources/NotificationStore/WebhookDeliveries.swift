@@ -8,7 +8,12 @@ public struct WebhookMaterial: Sendable {
     public var status: Webhook.Status
     /// The one that signs, then the one before while it is still good. Empty: they were sealed with another key.
     public var secrets: [String]
+    /// Without its data where that is large.
     public var event: WebhookEvent
+    /// Of data that is large, and read when it is sent; else 0.
+    public var bytes: Int
+    /// What its delivery has come to already, so that nothing is left to do; nil: it is queued.
+    public var ended: DeliveryState?
 }
 
 /// Reads what queued calls are made of, and notes what came of them.
@@ -30,21 +35,26 @@ public struct WebhookDeliveries: Sendable {
         self.box = box
     }
 
-    // Index: webhooks_pkey, webhook_events_pkey.
+    /// Bytes of an event's data that are read with those of others.
+    private static let largest = 64 * 1024
+
+    // Index: webhooks_pkey, webhook_events_pkey, webhook_deliveries_pkey.
     private static let read = PostgresStatement(
         """
         SELECT q.place::integer, w.id, w.url, w.status, w.secret, CASE WHEN w.old_until > clock_timestamp() THEN w.old_secret END,
-               e.id, e.type, e.event, e.customer_id, e.at, e.data
-        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS q(webhook, event, place)
+               e.id, e.type, e.event, e.customer_id, e.at, CASE WHEN e.size <= \(largest) THEN e.data END, e.size,
+               (SELECT d.state FROM webhook_deliveries d WHERE d.id = q.delivery)
+        FROM unnest($1::text[], $2::text[], $3::uuid[]) WITH ORDINALITY AS q(webhook, event, delivery, place)
         CROSS JOIN LATERAL (SELECT * FROM webhooks w WHERE w.id = q.webhook::uuid LIMIT 1) w
-        CROSS JOIN LATERAL (SELECT * FROM webhook_events e WHERE e.id = q.event::uuid LIMIT 1) e
+        CROSS JOIN LATERAL (SELECT *, octet_length(data) AS size FROM webhook_events e WHERE e.id = q.event::uuid LIMIT 1) e
         """)
 
     /// In the order of the tasks; nil where the webhook or the event is gone.
     public func read(_ tasks: [QueuedTask]) async throws(StoreError) -> [WebhookMaterial?] {
         try await InboxReader.run { () async throws(PostgresError) in
             var materials = [WebhookMaterial?](repeating: nil, count: tasks.count)
-            for row in try await self.pool.execute(Self.read, [.textArray(tasks.map(\.key)), .textArray(tasks.map(\.payload))]) {
+            let values: [PostgresValue] = [.textArray(tasks.map(\.key)), .textArray(tasks.map(\.payload)), .uuidArray(tasks.map(\.id.bytes))]
+            for row in try await self.pool.execute(Self.read, values) {
                 let place = Int(try row.int4(0)) - 1
                 guard materials.indices.contains(place) else { continue }
                 materials[place] = try self.material(row)
@@ -56,11 +66,25 @@ public struct WebhookDeliveries: Sendable {
     private func material(_ row: PostgresRow) throws(PostgresError) -> WebhookMaterial {
         let id = NotificationID(bytes: try row.uuid(1))
         guard let status = Webhook.Status(rawValue: try row.text(3)) else { throw PostgresError(code: .decoding, message: "an unknown status of a webhook") }
+        let data = try row.optionalText(11)
+        let state = try row.optionalText(13).flatMap { DeliveryState(rawValue: $0) }
         return WebhookMaterial(
             webhook: id, url: try row.text(2), status: status, secrets: self.secrets([try row.bytes(4), try row.optionalBytes(5)], id),
             event: WebhookEvent(
                 id: NotificationID(bytes: try row.uuid(6)), type: try row.text(7), event: try row.optionalText(8), customer: try row.optionalText(9),
-                at: Timestamp(microseconds: try row.timestamptz(10)), data: try row.text(11)))
+                at: Timestamp(microseconds: try row.timestamptz(10)), data: data ?? ""),
+            bytes: data == nil ? Int(try row.int4(12)) : 0, ended: state == .queued ? nil : state)
+    }
+
+    // Index: webhook_events_pkey.
+    private static let large = PostgresStatement("SELECT data FROM webhook_events WHERE id = $1")
+
+    /// What is sent; nil: it is gone meanwhile.
+    public func data(of material: WebhookMaterial) async throws(StoreError) -> String? {
+        if material.bytes == 0 { return material.event.data }
+        return try await InboxReader.run { () async throws(PostgresError) in
+            try await self.pool.execute(Self.large, [.uuid(material.event.id.bytes)]).first?.text(0)
+        }
     }
 
     private func secrets(_ sealed: [[UInt8]?], _ id: NotificationID) -> [String] {
@@ -81,7 +105,7 @@ public struct WebhookDeliveries: Sendable {
 
     private static let note = PostgresStatement("SELECT was FROM note_webhook_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
 
-    /// Answers the status that the webhook had; nil: it is gone.
+    /// Answers the status that the webhook had; nil: it is gone, or an earlier attempt was accepted, and this one counts for nothing.
     public func note(_ attempt: WebhookAttemptRecord, of webhook: NotificationID, _ verdict: Verdict) async throws(StoreError) -> Webhook.Status? {
         let values: [PostgresValue] = [
             .uuid(webhook.bytes), .uuid(attempt.id.bytes), .uuid(attempt.delivery.bytes), .text(attempt.type), .int4(Int32(clamping: attempt.number)), .int2(verdict.rawValue),
@@ -108,24 +132,27 @@ public struct WebhookDeliveries: Sendable {
     }
 
     // Index: tasks_pkey.
-    private static let hold = PostgresStatement("UPDATE tasks SET queue = 'webhook.held' WHERE id = $1 AND queue = 'webhook'")
+    private static let hold = PostgresStatement(
+        """
+        UPDATE tasks SET queue = 'webhook.held', state = 0, run_at = clock_timestamp(), attempts = attempts - 1, lease_owner = NULL, in_doubt = false
+        WHERE id = $1 AND queue = 'webhook' AND state = 2
+        """)
 
-    /// What was taken before its webhook failed waits with the others.
+    /// What was taken before its webhook failed waits with the others, and is nobody's.
     public func hold(_ task: NotificationID) async throws(StoreError) {
         _ = try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(Self.hold, [.uuid(task.bytes)]) }
     }
 
-    // Index: tasks_ready, tasks_time.
-    private static let resume = PostgresStatement(
-        """
-        SELECT move_webhook_tasks(w.id, true) FROM webhooks w
-        WHERE w.status = 'ACTIVE' AND EXISTS (SELECT FROM tasks t WHERE t.queue = 'webhook.held' AND t.key = w.id::text
-                                              AND (t.state IN (0, 1) OR t.state = 2 AND t.run_at <= clock_timestamp()))
-        """)
+    /// Tasks that one turn moves.
+    public static let moved = 1000
+    private static let move = PostgresStatement("SELECT moved, resumed FROM move_webhook_tasks(\(moved))")
 
-    /// What was set aside at the moment when its webhook was made active again goes on: neither waits for the other.
-    public func resumeHeld() async throws(StoreError) {
-        _ = try await InboxReader.runWrite { () async throws(PostgresError) in try await self.pool.execute(Self.resume) }
+    /// One turn of what is queued following the status of its webhook: see the function. Answers how many moved, up to ``moved``, and how many of them are ready to go.
+    public func move() async throws(StoreError) -> (moved: Int, resumed: Int) {
+        try await InboxReader.runWrite { () async throws(PostgresError) in
+            guard let row = try await self.pool.execute(Self.move).first else { throw PostgresError(code: .decoding, message: "a function without an answer") }
+            return (Int(try row.int4(0)), Int(try row.int4(1)))
+        }
     }
 }
 

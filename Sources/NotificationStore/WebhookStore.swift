@@ -103,16 +103,22 @@ public struct WebhookStore: Sendable {
 
     /// Events that one replay sends at most.
     public static let replayed = 10_000
-    private static let replay = PostgresStatement("SELECT replay_webhook($1, $2, $3, $4, \(replayed))")
+    private static let replay = PostgresStatement(
+        "SELECT repeated, replayed FROM replay_webhook_once($1, $2, $3, $4, \(replayed), $5, $6, $7, $8)")
 
     /// Answers how many events are sent again; nil: there is no such webhook.
-    public func replay(_ id: NotificationID, since: Timestamp, until: Timestamp, onlyFailed: Bool) async throws(StoreError) -> Int? {
-        let rows = try await self.number(
-            Self.replay,
-            [
-                .uuid(id.bytes), .timestamptz(microsecondsSince1970: since.microseconds), .timestamptz(microsecondsSince1970: until.microseconds), .bool(onlyFailed),
-            ])
-        return rows < 0 ? nil : Int(rows)
+    ///
+    /// - Parameter claim: the answer is kept with it; `isRepeated`: it was made before, and nothing was done.
+    public func replay(
+        _ id: NotificationID, since: Timestamp, until: Timestamp, onlyFailed: Bool, claim: IdempotencyClaim? = nil
+    ) async throws(StoreError) -> (isRepeated: Bool, replayed: Int?) {
+        let values: [PostgresValue] = [
+            .uuid(id.bytes), .timestamptz(microsecondsSince1970: since.microseconds), .timestamptz(microsecondsSince1970: until.microseconds), .bool(onlyFailed),
+        ]
+        return try await InboxReader.runWrite { () async throws(PostgresError) in
+            guard let row = try await self.pool.execute(Self.replay, values + IdempotencyStore.values(claim)).first else { return (false, nil) }
+            return (try row.bool(0), try row.optionalInt4(1).flatMap { $0 < 0 ? nil : Int($0) })
+        }
     }
 
     // Index: webhook_attempts_pkey.
@@ -141,15 +147,15 @@ public struct WebhookStore: Sendable {
     // An event that is there already is not added again.
     private static let event = PostgresStatement(
         """
-        SELECT CASE WHEN claim_request($6, $7, $8, $9, $10) THEN add_webhook_event($1, $2, $3, $4, $5, NULL, 1::smallint, $11) ELSE -1 END
+        SELECT CASE WHEN claim_request($6, $7, $8, $9, $10) THEN add_webhook_event($1, $2, $3, $4, $5, NULL, 1::smallint, $11, $12) ELSE -1 END
         """)
 
     /// Answers to how many endpoints it goes; nil: its request was carried out before.
-    public func add(_ event: WebhookEvent, claim: IdempotencyClaim?) async throws(StoreError) -> Int? {
+    public func add(_ event: WebhookEvent, claim: IdempotencyClaim?, trace: TraceContext? = nil) async throws(StoreError) -> Int? {
         let values: [PostgresValue] =
             [
                 .uuid(event.id.bytes), .text(event.type), .optional(event.event), .optional(event.customer), .timestamptz(microsecondsSince1970: event.at.microseconds),
-            ] + Self.values(of: claim) + [.text(event.data)]
+            ] + Self.values(of: claim) + [.text(event.data), .optional(trace?.header)]
         let count = try await self.number(Self.event, values)
         return count < 0 ? nil : Int(count)
     }
@@ -195,5 +201,5 @@ public struct WebhookStore: Sendable {
 }
 
 extension PostgresValue {
-    fileprivate static func optional(_ text: String?) -> PostgresValue { text.map { .text($0) } ?? .null }
+    static func optional(_ text: String?) -> PostgresValue { text.map { .text($0) } ?? .null }
 }

@@ -50,6 +50,8 @@ struct ConnectionHandle: ~Copyable {
     var socket: Int32 { PQsocket(connection) }
     var errorMessage: String { String(libpq: PQerrorMessage(connection)) }
     var server: String { "\(PQhost(connection).map { String(cString: $0) } ?? ""):\(PQport(connection).map { String(cString: $0) } ?? "")" }
+    /// The process at the server; of a pooler, a number of its own.
+    var process: Int32 { PQbackendPID(connection) }
     var usesTLS: Bool { PQsslInUse(connection) != 0 }
 
     func connectStep() -> ConnectStep {

@@ -26,13 +26,16 @@ final class ConnectionLoop {
     /// From the first packet to the end of the hooks, whose statements are not in the mailbox's books.
     private var isSettingUp = false
     private var commands: [Machine.Command] = []
+    /// By way of a pooler: what each transaction begins with, and how many were sent since the server's session was given back.
+    private var shared: SharedSession?
+    private var turn = 0
 
     init(configuration: PostgresConfiguration, mailbox: Mailbox, logger: Logger, hooks: @escaping () -> [SessionHook]) {
         self.configuration = configuration
         self.mailbox = mailbox
         self.logger = logger
         self.hooks = hooks
-        machine = Machine(prepares: configuration.preparesStatements)
+        machine = Machine()
         silence = SilenceWatch(timeout: configuration.responseTimeout)
         backoff = Backoff(least: configuration.minimumBackoff, most: configuration.maximumBackoff)
         wakeUp = mailbox.open()
@@ -43,7 +46,10 @@ final class ConnectionLoop {
             do {
                 try session()
             } catch {
-                if isSettingUp { mailbox.connectFailures.add(1, ordering: .relaxed) }
+                if isSettingUp {
+                    mailbox.connectFailures.add(1, ordering: .relaxed)
+                    if !mailbox.isClosing { mailbox.connectionError.withLock { $0 = error } }
+                }
                 abandon(error)
                 if mailbox.isClosing { break }
                 let wait = backoff.wait(chance: .random(in: 0..<1))
@@ -66,7 +72,8 @@ final class ConnectionLoop {
         backoff.reset()
         skippedHosts = 0
         mailbox.setConnected()
-        logger.info("Connected to the database", metadata: [LogKey.server: "\(handle.server)"])
+        logger.info(
+            "Connected to the database", metadata: [LogKey.server: "\(handle.server)", LogKey.pooler: "\(shared == nil ? "none" : "transaction")"])
         try serve(handle, until: nil)
     }
 
@@ -104,13 +111,36 @@ final class ConnectionLoop {
     }
 
     private static func unreachable(_ reason: String) -> PostgresError {
-        PostgresError(code: .unavailable, message: "cannot connect to the database: \(reason)", hint: "check its URL and whether it runs")
+        let isDistrusted = reason.contains("certificate verify failed")
+        return PostgresError(
+            code: .unavailable, message: "cannot connect to the database: \(reason)",
+            hint: isDistrusted ? "its certificate is not of an authority in sslrootcert, or has expired" : "check its URL and whether it runs")
     }
 
     private func setUp(_ handle: borrowing ConnectionHandle, until deadline: Instant) throws(PostgresError) {
+        shared = nil
+        if configuration.pooler != .session { try recognize(handle, until: deadline) }
         var runs = hooks().map(SessionHookRun.init)
-        runs.insert(SessionHookRun(.noCompilation), at: 0)
-        if let timeout = configuration.statementTimeout { runs.insert(SessionHookRun(.statementTimeout(timeout)), at: 0) }
+        // In a shared session each transaction says this for itself: what is set there for longer is set for whoever gets it next.
+        if shared == nil {
+            runs.insert(SessionHookRun(.noCompilation), at: 0)
+            if let timeout = configuration.statementTimeout { runs.insert(SessionHookRun(.statementTimeout(timeout)), at: 0) }
+        }
+        try run(runs, handle, until: deadline)
+    }
+
+    /// Finds out whether the session is ours alone, before anything relies on it.
+    private func recognize(_ handle: borrowing ConnectionHandle, until deadline: Instant) throws(PostgresError) {
+        let question = SessionHookRun(SessionHook(statements: { [(SharedSession.question, [])] }, check: { _ in }))
+        try run([question], handle, until: deadline)
+        guard let row = try question.answers().first?.first else { throw Self.unreachable("it does not say who it is") }
+        let isShared = try SharedSession.isShared(row, process: handle.process)
+        guard isShared || configuration.pooler == .transaction else { return }
+        shared = try SharedSession(row, statementTimeout: configuration.statementTimeout)
+        machine.share()
+    }
+
+    private func run(_ runs: [SessionHookRun], _ handle: borrowing ConnectionHandle, until deadline: Instant) throws(PostgresError) {
         for run in runs { backlog.append(contentsOf: try run.submissions()) }
         try serve(handle, until: deadline)
         for run in runs {
@@ -186,7 +216,7 @@ final class ConnectionLoop {
     }
 
     private var canSend: Bool {
-        !machine.isRetired && !machine.runsScript && machine.inFlight < configuration.maxInFlight
+        !machine.isRetired && !machine.runsScript && machine.inFlight < configuration.maxInFlight && (shared == nil || turn < SharedSession.turn)
     }
 
     /// Sends until nothing waits, enough is in flight, or the socket takes no more; true in this last case.
@@ -197,6 +227,7 @@ final class ConnectionLoop {
             case .blocked: return true
             case .failed: throw .lost(handle.errorMessage)
             }
+            if machine.isIdle { turn = 0 }
             guard canSend else { return false }
             if let next = again.popFirst() {
                 try send(next.submission, attempt: next.attempt, handle)
@@ -212,6 +243,7 @@ final class ConnectionLoop {
 
     private func send(_ submission: Submission, attempt: Int, _ handle: borrowing ConnectionHandle) throws(PostgresError) {
         commands.removeAll(keepingCapacity: true)
+        turn += 1
         let isSent: Bool
         switch submission.kind {
         case .statement(let statement, let parameters):
@@ -231,6 +263,7 @@ final class ConnectionLoop {
         for command in commands {
             let isSent =
                 switch command {
+                case .introduce: shared.map { handle.execute(name: nil, $0.statement, $0.parameters) } ?? true
                 case .prepare(let name, let types, let index): handle.prepare(name: name, item(index).statement, types: types)
                 case .execute(let name, let index): handle.execute(name: name, item(index).statement, item(index).parameters)
                 case .begin: handle.execute("BEGIN")
@@ -322,10 +355,10 @@ extension SessionHook {
 
     /// Not as a start-up option, which PgBouncer refuses.
     static func statementTimeout(_ timeout: Duration) -> SessionHook {
-        let (seconds, attoseconds) = timeout.components
-        let milliseconds = max(1, seconds * 1_000 + attoseconds / 1_000_000_000_000_000)
-        return SessionHook(
-            statements: { [(PostgresStatement("SELECT set_config('statement_timeout', $1, false)", prepared: false), [.text("\(milliseconds)")])] }, check: { _ in })
+        SessionHook(
+            statements: {
+                [(PostgresStatement("SELECT set_config('statement_timeout', $1, false)", prepared: false), [.text("\(timeout.wholeMilliseconds)")])]
+            }, check: { _ in })
     }
 }
 

@@ -5,4 +5,5 @@ enum LogKey {
     static let sqlState = "sql_state"
     static let milliseconds = "wait_ms"
     static let server = "server"
+    static let pooler = "pooler"
 }

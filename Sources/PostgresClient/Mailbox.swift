@@ -25,6 +25,8 @@ final class Mailbox: Sendable {
     let load = Atomic<Int>(0)
     let connects = Atomic<Int>(0)
     let connectFailures = Atomic<Int>(0)
+    /// Why the last attempt to connect failed; nil once one succeeded.
+    let connectionError = Mutex<PostgresError?>(nil)
     let errors = Atomic<Int>(0)
 
     init(maxBytes: Int) {
@@ -132,6 +134,7 @@ final class Mailbox: Sendable {
             return Array(state.connectWaiters.values)
         }
         connects.add(1, ordering: .relaxed)
+        connectionError.withLock { $0 = nil }
         for waiter in waiters { waiter.resume(returning: true) }
     }
 

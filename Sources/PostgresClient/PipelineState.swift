@@ -7,6 +7,8 @@ import DequeModule
 struct PipelineState<Work, Rows> {
     /// What to send, in this order. `index` counts the statements of one piece of work.
     enum Command: Equatable {
+        /// Before the statements of one transaction in a shared session.
+        case introduce
         case prepare(name: String, types: [UInt32], index: Int)
         /// Without a name: parse and run at once.
         case execute(name: String?, index: Int)
@@ -38,6 +40,7 @@ struct PipelineState<Work, Rows> {
     }
 
     private enum Step {
+        case introduce
         case prepare(PreparedStatements.Use)
         case execute(PreparedStatements.Use?)
         /// BEGIN and COMMIT: their answers matter only when they are errors.
@@ -63,16 +66,13 @@ struct PipelineState<Work, Rows> {
     private var steps: Deque<Step> = []
     private var flights: Deque<Flight> = []
     private var prepared = PreparedStatements()
-    private let prepares: Bool
     /// Whether the step at the head was answered, so that only its end may follow.
     private var answered = false
     /// Nothing more may be sent: the server is read-only, or the session is not what it should be. What is in flight may still finish.
     private(set) var isRetired = false
-
-    /// `prepares: false` sends everything unprepared.
-    init(prepares: Bool = true) {
-        self.prepares = prepares
-    }
+    /// Whether each transaction may run in another of the server's sessions. Nothing is prepared then, and each begins with an introduction, which fails
+    /// where the server is not the one that this side knows.
+    private(set) var isShared = false
 
     /// Pieces of work without an answer.
     var inFlight: Int { flights.count }
@@ -87,8 +87,14 @@ struct PipelineState<Work, Rows> {
         isRetired = true
     }
 
+    /// Until the connection is lost. Before anything is prepared.
+    mutating func share() {
+        isShared = true
+    }
+
     /// One statement that is its own transaction.
     mutating func send(_ work: Work, _ statement: PostgresStatement, types: [UInt32], attempt: Int = 0, into commands: inout [Command]) {
+        introduce(into: &commands)
         add(statement, types: types, index: 0, attempt: attempt, into: &commands)
         steps.append(.sync)
         commands.append(.sync)
@@ -104,6 +110,7 @@ struct PipelineState<Work, Rows> {
     ) {
         steps.append(.frame)
         commands.append(.begin)
+        introduce(into: &commands)
         for (index, item) in statements.enumerated() {
             add(item.statement, types: item.types, index: index, attempt: attempt, into: &commands)
         }
@@ -119,10 +126,16 @@ struct PipelineState<Work, Rows> {
         flights.append(Flight(work: work, attempt: Self.lastAttempt))
     }
 
+    private mutating func introduce(into commands: inout [Command]) {
+        guard isShared else { return }
+        steps.append(.introduce)
+        commands.append(.introduce)
+    }
+
     private mutating func add(
         _ statement: PostgresStatement, types: [UInt32], index: Int, attempt: Int, into commands: inout [Command]
     ) {
-        guard prepares, statement.prepared, attempt < Self.lastAttempt else { return addUnprepared(index, into: &commands) }
+        guard !isShared, statement.prepared, attempt < Self.lastAttempt else { return addUnprepared(index, into: &commands) }
         switch prepared.plan(statement, types: types) {
         case .ready(let name, let use):
             steps.append(.execute(use))
@@ -145,6 +158,14 @@ struct PipelineState<Work, Rows> {
     mutating func received(_ reply: Reply) -> Action {
         guard let step = steps.first else { return .broken("an answer without a question") }
         switch step {
+        case .introduce:
+            switch reply {
+            case .rows: return answer()
+            case .failure(let error): isRetired = true; return fail(.otherServer(error), nil)
+            case .aborted: return skip()
+            case .end: return endStep()
+            case .synced: return .broken("a sync before the end of an introduction")
+            }
         case .prepare(let use):
             switch reply {
             case .rows: return answer()
@@ -205,7 +226,7 @@ struct PipelineState<Work, Rows> {
     /// says why when the server ended the session.
     mutating func connectionLost() -> [(work: Work, failure: PostgresError?)] {
         let works = flights.map { ($0.work, $0.failure) }
-        self = PipelineState(prepares: prepares)
+        self = PipelineState()
         return works
     }
 

@@ -18,9 +18,8 @@ public struct PostgresConfiguration: Sendable {
     public var maxQueuedBytes = 64 << 20
     /// What `pg_stat_activity` shows; the URL's `application_name` wins.
     public var applicationName = "carillon"
-    /// Whether statements may be prepared. Off for poolers in transaction mode that do not follow prepared statements (PgBouncer before 1.21);
-    /// left on it works there too, with a few failed attempts first.
-    public var preparesStatements = true
+    /// What stands between this client and the server.
+    public var pooler = PostgresPooler.auto
     /// The wait before the second attempt to connect. It doubles up to `maximumBackoff`, and each wait is between half and the whole of it.
     public var minimumBackoff: Duration = .milliseconds(50)
     public var maximumBackoff: Duration = .seconds(1)
@@ -38,6 +37,18 @@ public struct PostgresConfiguration: Sendable {
                 hint: "write it as postgres://user:password@host:5432/database, with special characters percent-encoded")
         }
     }
+}
+
+/// Whose session a connection has at the server.
+public enum PostgresPooler: String, Sendable, CaseIterable {
+    /// Asked on each connection: a pooler gives its clients other numbers than those of the server's processes.
+    case auto
+    /// The connection has one session of the server to itself from its beginning to its end: there is no pooler, or one that pools sessions.
+    case session
+    /// Each transaction may run in another session (PgBouncer's `pool_mode = transaction`). Nothing is prepared and nothing is set for longer than a transaction. Each
+    /// begins with a statement that makes the settings and fails on another server than the one that the connection began with, after which there
+    /// is a fresh connection, with all of its set-up.
+    case transaction
 }
 
 extension PostgresConfiguration: CustomStringConvertible, CustomReflectable {

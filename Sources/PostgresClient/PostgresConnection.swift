@@ -59,6 +59,9 @@ public final class PostgresConnection: Sendable {
     /// Whether `execute` would be accepted: connected and set up.
     public var isConnected: Bool { mailbox.isConnected }
 
+    /// Why the last attempt to connect failed. Nil before one has, and once one succeeded.
+    public var connectionError: PostgresError? { mailbox.connectionError.withLock { $0 } }
+
     /// Statements accepted and not answered.
     public var inFlight: Int { mailbox.load.load(ordering: .relaxed) }
 

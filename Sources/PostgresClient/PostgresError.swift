@@ -2,7 +2,8 @@
 public struct PostgresError: Error, Sendable, Equatable {
     /// The kind of failure. Each one says whether the statement can have had an effect.
     public enum Code: Sendable {
-        /// No effect: there was no connection, or only one to a server that refuses writes (`sqlState` 25006). Try again later.
+        /// No effect: there was no connection, or only one to a server that refuses writes (`sqlState` 25006), or to another one than before. Try
+        /// again later.
         case unavailable
         /// Effect unknown: the statement was handed to the connection, and that was lost before its commit was confirmed.
         case connectionLost
@@ -62,6 +63,13 @@ extension PostgresError: CustomStringConvertible {
 
 extension PostgresError {
     static let notConnected = PostgresError(code: .unavailable, message: "there is no connection to the database", hint: "try again once it is back")
+    /// Nothing of the transaction was carried out: its introduction failed, which the server said why.
+    static func otherServer(_ reason: PostgresError) -> PostgresError {
+        PostgresError(
+            code: .unavailable, sqlState: reason.sqlState, message: "behind the pooler there is another server than before, or none that takes writes",
+            hint: "try again once it has been asked who it is")
+    }
+
     static let isClosed = PostgresError(code: .closed, message: "the connection was closed")
     static let queueFull = PostgresError(
         code: .queueFull, message: "too many bytes wait for this connection", hint: "send less at once, or raise maxQueuedBytes")

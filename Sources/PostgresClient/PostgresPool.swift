@@ -20,6 +20,9 @@ public final class PostgresPool: Sendable {
     /// Whether at least one connection is there.
     public var isAvailable: Bool { connections.contains { $0.isConnected } }
 
+    /// Why a connection that is not there could not be made.
+    public var connectionError: PostgresError? { connections.lazy.compactMap(\.connectionError).first }
+
     public var snapshot: PostgresCounters { connections.reduce(.zero) { $0 + $1.counters } }
 
     /// See `PostgresConnection.onConnect`; for each of the connections.

@@ -25,9 +25,11 @@ final class SessionHookRun: Sendable {
     }
 
     /// After all of them were answered.
-    func check() throws {
+    func answers() throws(PostgresError) -> [PostgresRows] {
         var rows: [PostgresRows] = []
         for result in results.withLock({ $0 }) { rows += try result.get() }
-        try hook.check(rows)
+        return rows
     }
+
+    func check() throws { try hook.check(try answers()) }
 }

@@ -27,10 +27,9 @@ struct Connector {
         eventLoop.assertInEventLoop()
         let tls: NIOSSLContext?
         do {
-            // Made anew each time: certificates on disk change.
-            tls = endpoint.usesTLS ? try NIOSSLContext(configuration: configuration.tls ?? .makeClientConfiguration()) : nil
+            tls = endpoint.usesTLS ? try configuration.tls.context() : nil
         } catch {
-            return eventLoop.makeFailedFuture(RedisError(code: .tls, message: "the TLS settings for Redis cannot be used: \(error)"))
+            return eventLoop.makeFailedFuture(error)
         }
         let configuration = configuration, purpose = purpose
         return ClientBootstrap(group: eventLoop)
@@ -65,7 +64,10 @@ extension RedisError {
         switch error {
         case let error as RedisError: self = error
         case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError:
-            self.init(code: .tls, message: "TLS with Redis failed, check certificates and names: \(error)")
+            // BoringSSL has one word for both.
+            let isDistrusted = "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
+            let reason = isDistrusted ? "the server's certificate is of no trusted authority, or has expired" : "check certificates and names"
+            self.init(code: .tls, message: "TLS with Redis failed, \(reason): \(error)")
         default:
             self.init(code: .connectionLost, message: "no connection to Redis, check that it runs and is reachable: \(error)")
         }

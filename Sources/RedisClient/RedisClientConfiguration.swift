@@ -1,5 +1,4 @@
 public import NIOCore
-public import NIOSSL
 
 /// The times of a connection, the same for commands and for subscriptions.
 public struct RedisConnectionConfiguration: Sendable {
@@ -15,8 +14,8 @@ public struct RedisConnectionConfiguration: Sendable {
     public var backoffMaximum: TimeAmount = .seconds(1)
     /// One reply may take this many bytes; more is a protocol violation. 64 MiB.
     public var maximumReplyBytes = 64 * 1024 * 1024
-    /// For `rediss://`: roots of trust, client certificate and so on. Nil: NIOSSL's defaults for a client.
-    public var tls: TLSConfiguration?
+    /// For `rediss://`.
+    public var tls = RedisTLS()
 
     public init() {}
 }

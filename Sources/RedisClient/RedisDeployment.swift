@@ -23,6 +23,14 @@ public enum RedisDeployment: Sendable, Hashable {
         case .cluster: self = .cluster(try RedisClusterDeployment(parts))
         }
     }
+
+    public var usesTLS: Bool {
+        switch self {
+        case .server(let endpoint): endpoint.usesTLS
+        case .sentinel(let sentinel): sentinel.access.usesTLS
+        case .cluster(let cluster): cluster.seeds.contains { $0.usesTLS }
+        }
+    }
 }
 
 extension RedisDeployment: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {

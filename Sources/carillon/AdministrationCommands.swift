@@ -1,5 +1,6 @@
 import ArgumentParser
 import Authentication
+import Delivery
 import Foundation
 import Logging
 import NIOCore
@@ -21,33 +22,46 @@ private func quiet() -> Logger {
     return logger
 }
 
-func migrateSchema(_ settings: Settings, logger: Logger) async throws {
+/// Answers the schema's version then, which is higher than this program's when a later one was there before.
+@discardableResult
+func migrateSchema(_ settings: Settings, logger: Logger) async throws -> Int {
     var configuration = try NodeConfiguration.database(settings)
     // It waits for the lock of another node's migration.
     configuration.statementTimeout = nil
     let connection = PostgresConnection(configuration: configuration, name: "migrate", logger: logger)
     connection.start()
+    let version: Int
     do {
         try await connection.waitUntilConnected()
-        for name in try await Migrator(connection: connection).run() { logger.info("migration applied", metadata: ["migration": "\(name)"]) }
+        let migrator = Migrator(connection: connection)
+        for name in try await migrator.run() { logger.info("migration applied", metadata: ["migration": "\(name)"]) }
+        version = try await migrator.version()
     } catch {
         await connection.close()
         throw error
     }
     await connection.close()
+    return version
 }
 
 /// Runs the body with a pool that is connected within ten seconds.
-private func withPool<Value: Sendable>(_ settings: Settings, _ body: (PostgresPool) async throws -> Value) async throws -> Value {
+/// - Parameter patient: waits a while for a server that is away; else the first attempt counts.
+private func withPool<Value: Sendable>(_ settings: Settings, patient: Bool = true, _ body: (PostgresPool) async throws -> Value) async throws -> Value {
     let pool = PostgresPool(configuration: try NodeConfiguration.database(settings), size: 1, name: "command", logger: quiet())
     pool.start()
     let timeout = Task {
-        try await Task.sleep(for: .seconds(10))
+        let end = ContinuousClock.now + .seconds(10)
+        while ContinuousClock.now < end, patient || pool.connectionError == nil { try await Task.sleep(for: .milliseconds(20)) }
         await pool.close()
     }
     let result: Result<Value, any Error>
     do {
-        do { try await pool.waitUntilConnected() } catch { throw SettingError("CARILLON_DATABASE_URL", "the database cannot be reached") }
+        do {
+            try await pool.waitUntilConnected()
+        } catch {
+            let reason = pool.connectionError.map { ": \($0)" } ?? ""
+            throw SettingError("CARILLON_DATABASE_URL", "the database cannot be reached" + reason.replacing("\n", with: " "))
+        }
         timeout.cancel()
         result = .success(try await body(pool))
     } catch {
@@ -64,8 +78,9 @@ struct Migrate: AsyncParsableCommand {
     @OptionGroup var configuration: ConfigurationFile
 
     func run() async throws {
-        try await migrateSchema(self.configuration.settings(), logger: quiet())
-        answer("schema is up to date")
+        let version = try await migrateSchema(self.configuration.settings(), logger: quiet())
+        let known = try Migrator.known()
+        answer(version > known ? "schema is newer than this program: version \(version), \(known) known" : "schema is up to date")
     }
 }
 
@@ -181,6 +196,34 @@ struct Epoch: AsyncParsableCommand {
     }
 }
 
+struct Secrets: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "The secrets of webhooks, which the database keeps encrypted.", subcommands: [Reseal.self])
+
+    struct Reseal: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Brings all of them under CARILLON_SECRETS_KEY, from CARILLON_SECRETS_KEY_OLD. Nodes may serve meanwhile.")
+
+        @OptionGroup var configuration: ConfigurationFile
+
+        func run() async throws {
+            let settings = try self.configuration.settings()
+            guard let box = try SenderSettings.secrets(settings) else { throw SettingError("CARILLON_SECRETS_KEY", "is missing") }
+            let result = try await withPool(settings, patient: false) { try await SecretRotation(pool: $0, box: box).run() }
+            answer("resealed \(result.resealed), under this key before \(result.current)")
+            if let unreadable = result.unreadableError { throw unreadable }
+        }
+    }
+}
+
+extension SecretRotation.Result {
+    /// Nil when there are none that no key opens.
+    var unreadableError: SettingError? {
+        guard let first = self.unreadable.first else { return nil }
+        let others = self.unreadable.count > 1 ? " and \(self.unreadable.count - 1) more" : ""
+        return SettingError("CARILLON_SECRETS_KEY", "is another one than when the secrets of webhook \(first)\(others) were encrypted, and no CARILLON_SECRETS_KEY_OLD opens them")
+    }
+}
+
 struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Reads configuration and catalogue, reaches every server they name, and prints what works and what does not.")
@@ -209,36 +252,61 @@ struct Check: AsyncParsableCommand {
         }
         await report("catalogue") { try CatalogueFile.load(settings.text("CARILLON_CATALOGUE")).summary }
         await report("postgres") {
-            try await withPool(settings) { pool in
+            try await withPool(settings, patient: false) { pool in
                 try await ClusterStore(pool: pool).settings().map { "\($0.name)=\($0.value)" }.joined(separator: " ")
             }
         }
         await report("schema") {
             let connection = PostgresConnection(configuration: try NodeConfiguration.database(settings), name: "check", logger: quiet())
-            let wanted = try Migrator.migrations().count
-            let version = try await withPool(settings) { _ in
+            let wanted = try Migrator.known()
+            let found = try await withPool(settings, patient: false) { _ in
                 connection.start()
                 try await connection.waitUntilConnected()
-                return try await Migrator(connection: connection).version()
+                return try await Migrator(connection: connection).schema()
             }
             await connection.close()
-            if version < wanted { throw SettingError("schema", "is at \(version) of \(wanted): run carillon migrate") }
-            return "version \(version)"
+            if found.number < wanted { throw SettingError("schema", "is at \(found.number) of \(wanted): run carillon migrate") }
+            if let refusal = found.refusal(known: wanted) { throw refusal }
+            return "version \(found.number)" + (found.number > wanted ? ", newer than this program, which knows \(wanted)" : "")
+        }
+        await report("webhook secrets") {
+            guard let box = try SenderSettings.secrets(settings) else { return "no CARILLON_SECRETS_KEY, so no webhooks" }
+            let result = try await withPool(settings, patient: false) { try await SecretRotation(pool: $0, box: box).run(changes: false) }
+            if let unreadable = result.unreadableError { throw unreadable }
+            return "\(result.current) under this key" + (result.resealed > 0 ? ", \(result.resealed) under the old one: run carillon secrets reseal" : "")
         }
         await report("redis") {
             let deployment = try NodeConfiguration.redis(settings)
+            var connecting = RedisClientConfiguration()
+            connecting.connection.tls = try NodeConfiguration.redisTLS(settings)
             let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-            let client = RedisClient(deployment: deployment, eventLoop: group.next(), logger: quiet())
+            let client = RedisClient(deployment: deployment, eventLoop: group.next(), configuration: connecting, logger: quiet())
             client.start()
             let deadline = ContinuousClock.now + .seconds(5)
-            while !client.isAvailable, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(20)) }
+            while !client.isAvailable, client.connectionError?.code != .tls, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(20)) }
             let reason = client.connectionError?.message ?? "no answer"
             let reachable = client.isAvailable
-            let version = reachable ? try await client.send(RedisCommand("INFO", "server")).get().string ?? "" : ""
+            // A user of Redis with no more rights than a node needs may not ask for it.
+            let version = reachable ? try? await client.send(RedisCommand("INFO", "server")).get().string : nil
             try await client.shutdown().get()
             try await group.shutdownGracefully()
             if !reachable { throw SettingError("CARILLON_REDIS_URL", reason) }
-            return version.split(separator: "\r\n").first { $0.hasPrefix("redis_version") }.map(String.init) ?? "answers"
+            return version?.split(separator: "\r\n").first { $0.hasPrefix("redis_version") }.map(String.init) ?? "answers"
+        }
+        await report("queue") {
+            guard let sqs = try QueueSettings(settings).sqs else { return "postgres" }
+            guard let engine = TransferEngine(TransferEngine.Settings(certificates: try settings.text("CARILLON_CA_FILE"))) else {
+                throw SettingError("queue", "the system has no memory, thread or file descriptor left")
+            }
+            var depths: [String] = []
+            for queue in TaskQueue.all {
+                do throws(SQSError) {
+                    depths.append("\(queue.rawValue) \(try await SQSClient(engine: engine, place: sqs.place, name: queue.rawValue).depth().waiting)")
+                } catch {
+                    throw SettingError("CARILLON_SQS_URL", "\(queue.rawValue): \(error)")
+                }
+            }
+            return "sqs, messages that wait: " + depths.joined(separator: ", ")
         }
         if failures > 0 { throw ExitCode(1) }
     }

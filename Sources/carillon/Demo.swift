@@ -5,16 +5,20 @@ import NIOHTTP1
 import NotificationCore
 import NotificationStore
 
-/// The two routes that the demo page needs: a token for whoever asks, and sending to anybody. They answer loopback only.
+/// The routes that the demo page needs: a token for whoever asks, sending to anybody, and the e-mails that were written to files. They answer
+/// loopback only.
 struct Demo: Sendable {
     let configuration: NodeConfiguration
     let credentials: Credentials
     let notifier: Notifier
+    let contacts: ContactStore
     let catalogue: @Sendable () -> Catalogue
 
     func add(to routes: inout GatewayRoutes) {
         routes.add(.POST, "/demo/token", Route { request, loop in loop.makeSucceededFuture(self.token(request)) })
         routes.add(.POST, "/demo/notify", Route { request, loop in self.notify(request, loop) })
+        let mails = DemoMails(email: self.configuration.channels.settings.email)
+        routes.add(.GET, "/demo/mails", Route { request, loop in mails.list(request, loop) })
     }
 
     private struct Route: PlainRoute {
@@ -61,12 +65,37 @@ struct Demo: Sendable {
             return loop.makeSucceededFuture(Problem.invalidBody("The body is not JSON.").response(instance: request.requestID))
         }
         let promise = loop.makePromise(of: GatewayResponse.self)
-        self.notifier.notify(notify, now: .now()) { result in
-            switch result {
-            case .success: promise.succeed(GatewayResponse(status: .noContent))
-            case .failure(let error): promise.succeed(Problem(error, failure: "failed").response(instance: request.requestID))
+        promise.completeWithTask {
+            do throws(StoreError) {
+                if notify.channels.contains(.email) { try await self.addAddresses(notify.users) }
+            } catch {
+                return Problem(error, failure: "failed").response(instance: request.requestID)
+            }
+            return await withCheckedContinuation { done in
+                self.notifier.notify(notify, now: .now()) { result in
+                    switch result {
+                    case .success: done.resume(returning: GatewayResponse(status: .noContent))
+                    case .failure(let error): done.resume(returning: Problem(error, failure: "failed").response(instance: request.requestID))
+                    }
+                }
             }
         }
         return promise.futureResult
+    }
+
+    /// Whoever is to get an e-mail and has no address gets one, of a domain that nobody has (RFC 2606).
+    private func addAddresses(_ users: [UserID]) async throws(StoreError) {
+        for user in users.prefix(10) {
+            var contact = try await self.contacts.contact(of: user)?.contact ?? Contact()
+            if contact.email != nil { continue }
+            let name = user.value.utf8.map { byte -> Character in
+                switch byte {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"): Character(UnicodeScalar(byte))
+                default: "-"
+                }
+            }
+            contact.email = String(name.prefix(60)) + "@demo.example"
+            _ = try await self.contacts.put(contact, of: user)
+        }
     }
 }

@@ -7,8 +7,21 @@ import Synchronization
 struct JSONLogHandler: LogHandler {
     let label: String
     let node: String
-    var logLevel: Logger.Level
+    let level: LiveLogLevel
+    private var ownLevel: Logger.Level?
     var metadata: Logger.Metadata = [:]
+
+    init(label: String, node: String, level: LiveLogLevel) {
+        self.label = label
+        self.node = node
+        self.level = level
+    }
+
+    /// The process's, unless one logger was given its own.
+    var logLevel: Logger.Level {
+        get { self.ownLevel ?? self.level.current }
+        set { self.ownLevel = newValue }
+    }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { self.metadata[key] }

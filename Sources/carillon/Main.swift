@@ -5,7 +5,7 @@ struct Carillon: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "carillon",
         abstract: "Stores notifications and shows them at once on every open connection of every user.",
-        subcommands: [Serve.self, Migrate.self, APIKey.self, Token.self, Check.self, Epoch.self, Send.self]
+        subcommands: [Serve.self, Migrate.self, APIKey.self, Token.self, Check.self, Epoch.self, Secrets.self, Send.self, SettingsCommand.self]
     )
 }
 

@@ -19,6 +19,8 @@ import ServiceLifecycle
 struct NodeService: Service {
     let configuration: NodeConfiguration
     let logger: Logger
+    /// What is measured through swift-metrics.
+    var recorded = RecordedMetrics()
     /// Told the address and all routes once the node listens.
     var onStart: @Sendable (SocketAddress, [ServedRoute]) -> Void = { _, _ in }
 
@@ -27,6 +29,8 @@ struct NodeService: Service {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
         let names = RedisNames(prefix: configuration.redisPrefix)
         let identity = ClusterIdentity()
+        // First what may be wrong with the settings: to wait for the database would hide it.
+        let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
 
         // A statement ends before its connection is given up for it, and for those behind it.
         var brief = configuration.database
@@ -40,37 +44,54 @@ struct NodeService: Service {
         let background = PostgresPool(configuration: patient, size: 2, name: "background", logger: self.logger)
         identity.watch(background)
         background.start()
-        let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), logger: self.logger)
+        var commanding = RedisClientConfiguration()
+        commanding.connection.tls = configuration.redisTLS
+        let redis = RedisClient(deployment: configuration.redis, eventLoop: group.next(), configuration: commanding, logger: self.logger)
         let copies = CountCopies(redis: redis, names: names)
         redis.start()
         let limiter = RateLimiter(redis: redis, names: names, settings: configuration.rateLimits)
-        limiter.start()
 
         // The cluster's secret is in the database: nothing can be served before it was read once.
-        guard let secret = try await self.secret(pool) else {
+        let schema = try SchemaWatch(pool: pool, logger: self.logger)
+        let begun: Result<[UInt8]?, any Error>
+        do { begun = .success(try await self.secret(pool, schema)) } catch { begun = .failure(error) }
+        guard case .success(let found?) = begun else {
             try await self.stop(limiter, redis, [pool, background], group)
+            _ = try begun.get()
             return
         }
-        let verifier = try TokenVerifier(configuration: configuration.tokens, logger: self.logger)
+        let secret = found
+        // Before anything is answered from a database that was put back, or from what Redis remembers of another.
+        let life = LifeWatch(marks: ClusterMarks(redis: redis, names: names, secret: secret), identity: identity, pool: pool, redis: redis, logger: self.logger)
+        let hasCompared = await life.begin()
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
             origins: Origins(configuration.origins), limiter: limiter)
         let audit = AuditLog(pool: pool, logger: self.logger)
-        let metrics = NodeMetrics(pool: pool, redis: redis, copies: copies, limiter: limiter, audit: audit)
+        let metrics = NodeMetrics(
+            pool: pool, background: background, redis: redis, copies: copies, limiter: limiter, audit: audit, recorded: self.recorded)
 
         let catalogue = { @Sendable in configuration.catalogue.current }
         metrics.watch(channels: configuration.channels)
         var tasks: TaskQueues?
+        var jobs: JobWorker?
         if configuration.roles.contains(.worker) {
-            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, catalogue: catalogue, logger: self.logger)
+            let worker = JobWorker(logger: self.logger)
+            metrics.watch(jobs: worker)
+            jobs = worker
+            let queues = TaskQueues(configuration: configuration, secret: secret, pool: pool, background: background, catalogue: catalogue, logger: self.logger)
             metrics.watch(tasks: queues)
             tasks = queues
         }
 
         let publishing = TaskPokes(redis: redis, names: names, logger: self.logger)
-        let onTasks = { @Sendable [tasks] (queues: Set<TaskQueue>) in
+        let poke = { @Sendable [tasks, jobs] (queues: Set<TaskQueue>) in
             tasks?.poke(queues)
+            if queues.contains(.jobs) { jobs?.poke() }
+        }
+        let onTasks = { @Sendable (queues: Set<TaskQueue>) in
+            poke(queues)
             publishing.publish(queues)
         }
 
@@ -91,7 +112,8 @@ struct NodeService: Service {
             metrics.watch(recipients: reader)
         }
 
-        let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis)
+        let health = Health(configuration: configuration, pool: pool, writer: writer, redis: redis, schema: schema)
+        metrics.watch(health: health)
         metrics.watch(catalogue: configuration.catalogue)
         var runner: JobRunner?
         var notifier: Notifier?
@@ -102,7 +124,7 @@ struct NodeService: Service {
             tasks?.tell(through: made)
             metrics.watch(notifier: made)
             runner = JobRunner(
-                store: JobStore(pool: pool), idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
+                store: JobStore(pool: pool) { onTasks([.jobs]) }, idempotency: IdempotencyStore(pool: pool), writer: writer, planner: planner, catalogue: catalogue,
                 rest: configuration.jobRest, logger: self.logger)
         }
         var routes = GatewayRoutes(origins: Origins(configuration.origins), wrongRole: WrongRole(roles: configuration.roles).role)
@@ -142,7 +164,7 @@ struct NodeService: Service {
             ).addRoutes(to: router)
             routes.use(router)
             if configuration.demo {
-                Demo(configuration: configuration, credentials: credentials, notifier: notifier, catalogue: catalogue).add(to: &routes)
+                Demo(configuration: configuration, credentials: credentials, notifier: notifier, contacts: ContactStore(pool: pool), catalogue: catalogue).add(to: &routes)
             }
         }
 
@@ -164,6 +186,7 @@ struct NodeService: Service {
                 credentials: credentials, tickets: tickets, ledger: TicketLedger(redis: redis, names: names), logger: self.logger)
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
+            subscribing.connection.tls = configuration.redisTLS
             let connection = RedisSubscriber(
                 deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger,
                 handler: table)
@@ -176,35 +199,42 @@ struct NodeService: Service {
         }
 
         var pokes: (RedisSubscriber, TaskPokeListener)?
-        if let tasks {
-            let listener = TaskPokeListener { tasks.poke($0) }
+        if configuration.roles.contains(.worker) {
+            let listener = TaskPokeListener(onTasks: poke)
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
+            subscribing.connection.tls = configuration.redisTLS
             let connection = RedisSubscriber(
                 deployment: configuration.redis, eventLoop: group.next(), publisher: redis, configuration: subscribing, logger: self.logger, handler: listener)
             listener.start(connection, names: names, logger: self.logger)
             pokes = (connection, listener)
         }
 
+        var listening = GatewayConfiguration(
+            host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
+            maxConnections: configuration.maximumConnections + 100)
+        listening.recognizes = { credentials.recognizes($0) }
+        listening.trustedProxies = configuration.trustedProxies
+        configuration.intake.apply(to: &listening)
         let server = GatewayServer(
-            configuration: GatewayConfiguration(
-                host: configuration.host, port: configuration.port, nodeName: configuration.name, roles: configuration.roles.map(\.rawValue).sorted(),
-                maxConnections: configuration.maximumConnections + 100), routes: routes, group: group, audit: audit, logger: self.logger)
+            configuration: listening, routes: routes, group: group, audit: audit,
+            metrics: self.recorded, logger: self.logger)
         metrics.watch(gateway: server)
+        let delays = LoopDelays(group: group, metrics: self.recorded)
         let (theEdge, theWriter, theTasks) = (edge, writer, tasks)
         var failure: (any Error)?
         do {
             try await withThrowingTaskGroup(of: Void.self) { tasks in
                 tasks.addTask { await verifier.run() }
                 tasks.addTask { await audit.run() }
+                tasks.addTask { await health.probe.run() }
+                tasks.addTask { await life.run(begun: hasCompared) }
                 if let theEdge {
                     tasks.addTask { await theEdge.runHeartbeat() }
                     tasks.addTask { await theEdge.runCommitTail() }
                 }
-                if configuration.roles.contains(.worker), let theWriter, let runner {
-                    let jobs = JobWorker(runner: runner, logger: self.logger)
-                    metrics.watch(jobs: jobs)
-                    tasks.addTask { await jobs.run() }
+                if let jobs, let theWriter, let runner {
+                    tasks.addTask { await jobs.run(runner) }
                     var settings = Worker.Settings()
                     settings.retentionDays = configuration.retentionDays
                     let worker = Worker(pool: pool, background: background, writer: theWriter, settings: settings, logger: self.logger)
@@ -224,7 +254,18 @@ struct NodeService: Service {
                         "connections": "\(configuration.maximumConnections)",
                     ])
                 self.onStart(address, routes.served)
-                try? await gracefulShutdown()
+                let (stops, stop) = AsyncStream.makeStream(of: SchemaRefusal?.self)
+                tasks.addTask {
+                    // It fails when the whole node is cancelled, which is a stop as well.
+                    try? await gracefulShutdown()
+                    stop.yield(nil)
+                }
+                tasks.addTask { if let refusal = await schema.run() { stop.yield(refusal) } }
+                // Nothing else is waited for: a database that hangs must not keep a node from draining.
+                for await refusal in stops {
+                    failure = refusal
+                    break
+                }
                 self.logger.info("node drains")
                 health.drain()
                 await theEdge?.drain()
@@ -237,6 +278,7 @@ struct NodeService: Service {
             failure = error
         }
 
+        delays.stop()
         edge?.stop()
         subscriptions?.stop()
         try? await subscriber?.shutdown().get()
@@ -244,6 +286,7 @@ struct NodeService: Service {
         await writer?.close()
         await recipients?.close()
         await audit.close()
+        await life.end()
         try await self.stop(limiter, redis, [pool, background], group)
         if let failure { throw failure }
     }
@@ -258,13 +301,17 @@ struct NodeService: Service {
     }
 
     /// Waits until the database is there and has the schema. Nil: the node is to stop before.
-    private func secret(_ pool: PostgresPool) async throws -> [UInt8]? {
+    ///
+    /// - Throws: `SchemaRefusal`.
+    private func secret(_ pool: PostgresPool, _ schema: SchemaWatch) async throws -> [UInt8]? {
         do {
             return try await cancelWhenGracefulShutdown {
                 var complained = false
                 while true {
                     do {
-                        return try await ClusterStore(pool: pool).secret()
+                        if try await schema.isThere() { return try await ClusterStore(pool: pool).secret() }
+                    } catch let refusal as SchemaRefusal {
+                        throw refusal
                     } catch {
                         if !complained { self.logger.warning("waiting for the database", metadata: ["error": "\(error)"]) }
                         complained = true

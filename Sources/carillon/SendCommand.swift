@@ -37,7 +37,7 @@ struct Send: AsyncParsableCommand {
                     case .sent(let reference): ("sent", reference)
                     case .delivered(let reference): ("delivered", reference)
                     case .refused(let reason): ("refused", reason)
-                    case .later(let reason, _): ("later", reason)
+                    case .later(let reason, _), .notSent(let reason): ("later", reason)
                     }
                 if state != "sent", state != "delivered" { isSent = false }
                 var members: [(name: String, value: JSONValue)] = [("to", .string(address)), ("result", .string(state)), ("said", said.map { .string($0) } ?? .null)]
@@ -69,6 +69,7 @@ struct Send: AsyncParsableCommand {
             case .accepted: break
             case .gone: state = "gone"
             case .failed(let reason, let after): (state, said, pause) = ("failed", reason, after)
+            case .notMade(let reason): (state, said) = ("failed", reason)
             }
             answer(
                 String(

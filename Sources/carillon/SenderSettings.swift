@@ -8,6 +8,7 @@ struct Senders: Sendable {
     let channels: [DeliveryChannel: any ChannelSender]
     let webhooks: WebhookCaller
     private let engines: [TransferEngine]
+    private let mails: MailEngines
 
     init(_ settings: SenderSettings) throws {
         let certificates = settings.certificates
@@ -16,12 +17,13 @@ struct Senders: Sendable {
             let engine = TransferEngine(TransferEngine.Settings(certificates: certificates))
         else { throw SettingError("senders", "the system has no memory, thread or file descriptor left") }
         self.engines = [guarded, engine]
+        self.mails = MailEngines(TransferEngine.Settings(certificates: certificates))
         self.webhooks = WebhookCaller(engine: guarded, timeLimit: .seconds(Int64(settings.webhookSeconds)))
         var channels: [DeliveryChannel: any ChannelSender] = [:]
         switch settings.email {
         case .files(let path): channels[.email] = FileSender(path: path)
         case .nowhere: channels[.email] = DiscardingSender()
-        case .server(let server, let from): channels[.email] = EmailSender(engine: engine, server: server, from: from)
+        case .server(let server, let from): channels[.email] = EmailSender(engines: self.mails, server: server, from: from)
         case nil: break
         }
         switch settings.sms {
@@ -40,11 +42,12 @@ struct Senders: Sendable {
     }
 
     /// Calls and mails under way.
-    var transfers: Int { self.engines.reduce(0) { $0 + $1.transfers } }
+    var transfers: Int { self.engines.reduce(self.mails.transfers) { $0 + $1.transfers } }
 
     /// Gives up what is under way.
     func close() async {
         for engine in self.engines { await engine.close() }
+        await self.mails.close()
     }
 }
 
@@ -95,7 +98,7 @@ struct SenderSettings: Sendable {
         "CARILLON_AWS_SECRET_ACCESS_KEY", "CARILLON_AWS_SESSION_TOKEN", "CARILLON_SNS_URL", "CARILLON_SNS_SENDER_ID", "CARILLON_TWILIO_ACCOUNT_SID",
         "CARILLON_TWILIO_AUTH_TOKEN", "CARILLON_TWILIO_FROM", "CARILLON_TWILIO_URL", "CARILLON_TELEGRAM_BOT_TOKEN", "CARILLON_TELEGRAM_URL",
         "CARILLON_WEBHOOK_ALLOWED_CIDRS", "CARILLON_WEBHOOK_TIMEOUT_SECONDS", "CARILLON_WEBHOOK_ATTEMPTS", "CARILLON_WEBHOOK_BACKOFF_SECONDS",
-        "CARILLON_WEBHOOK_CONCURRENCY", "CARILLON_WEBHOOK_ADMINS", "CARILLON_SECRETS_KEY", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
+        "CARILLON_WEBHOOK_CONCURRENCY", "CARILLON_WEBHOOK_ADMINS", "CARILLON_SECRETS_KEY", "CARILLON_SECRETS_KEY_OLD", "CARILLON_CA_FILE", "CARILLON_PUBLIC_URL",
     ]
 
     init(_ settings: Settings) throws {
@@ -114,10 +117,7 @@ struct SenderSettings: Sendable {
             guard let user = UserID(text) else { throw SettingError("CARILLON_WEBHOOK_ADMINS", "\(text) is no user's id") }
             return user
         }
-        if let text = try settings.text("CARILLON_SECRETS_KEY") {
-            self.secrets = SecretBox(key: text)
-            if self.secrets == nil { throw SettingError("CARILLON_SECRETS_KEY", "must have at least \(SecretBox.minimumLength) bytes") }
-        }
+        self.secrets = try Self.secrets(settings)
         self.email = try Self.email(settings)
         if let token = try settings.text("CARILLON_TELEGRAM_BOT_TOKEN") { self.telegram = (token, try Self.url(settings, "CARILLON_TELEGRAM_URL")) }
         guard try settings.text("CARILLON_SMS_PROVIDER") != nil else { return }
@@ -137,6 +137,21 @@ struct SenderSettings: Sendable {
             self.twilioToken = token
             self.sms = .twilio(account, url: try Self.url(settings, "CARILLON_TWILIO_URL"), callback: self.publicURL.map { $0.text + "/v1/callbacks/twilio" })
         }
+    }
+
+    /// Nil where there is no key, and so no webhooks.
+    static func secrets(_ settings: Settings) throws -> SecretBox? {
+        let (name, older) = ("CARILLON_SECRETS_KEY", "CARILLON_SECRETS_KEY_OLD")
+        let old = try settings.text(older)
+        guard let text = try settings.text(name) else {
+            if old != nil { throw SettingError(older, "is there to be replaced by \(name), which is missing") }
+            return nil
+        }
+        for (name, text) in [(name, text), (older, old ?? text)] where text.utf8.count < SecretBox.minimumLength {
+            throw SettingError(name, "must have at least \(SecretBox.minimumLength) bytes")
+        }
+        if let old, old.utf8.elementsEqual(text.utf8) { throw SettingError(older, "is the same as \(name)") }
+        return SecretBox(key: text, older: old)
     }
 
     private static func email(_ settings: Settings) throws -> Email? {
@@ -166,6 +181,6 @@ struct SenderSettings: Sendable {
 }
 
 /// The name of the setting goes with what is wrong with it.
-private func named<Value>(_ name: String, _ body: () throws -> Value) throws -> Value {
+func named<Value>(_ name: String, _ body: () throws -> Value) throws -> Value {
     do { return try body() } catch let error as SenderSettingError { throw SettingError(name, error.description) }
 }

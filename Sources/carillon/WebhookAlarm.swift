@@ -1,9 +1,11 @@
+import FoundationEssentials
 import Logging
 import NotificationCore
 import NotificationStore
 import Synchronization
 
-/// Tells administrators of a webhook that has failed: a notification of the type `SYSTEM`, one for each webhook until it is read.
+/// Tells administrators of a webhook that has failed: a notification of the type `SYSTEM`, one for each webhook until it is read. It names the endpoint's host and
+/// the webhook's id: a path may hold a secret, and webhooks of no customer are told of this notification as of any other.
 final class WebhookAlarm: Sendable {
     private let admins: [UserID]
     private let catalogue: @Sendable () -> Catalogue
@@ -22,7 +24,7 @@ final class WebhookAlarm: Sendable {
         guard !self.admins.isEmpty, let notifier = self.notifier.withLock({ $0 }) else { return }
         let body = JSONValue.object([
             ("type", .string(Catalogue.fallbackType)), ("level", .string("ERROR")), ("priority", .string("HIGH")), ("title", .string("A webhook has failed")),
-            ("content", .string("\(url.prefix(1000)): \(error.prefix(1000))")), ("rec_type", .string("webhook")), ("rec_id", .string(webhook.description)),
+            ("content", .string("\(URLComponents(string: url)?.host ?? "an endpoint"): \(error.prefix(1000))")), ("rec_type", .string("webhook")), ("rec_id", .string(webhook.description)),
             ("collapse_key", .string("webhook-\(webhook)")), ("user_ids", .array(self.admins.map { .string($0.value) })),
         ])
         let now = Timestamp.now()

@@ -55,6 +55,35 @@ struct RouteTests {
         }
     }
 
+    @Test("a failure is not remembered: the same request again gets to those whom its job has not written to, and to nobody twice")
+    func failedJob() async throws {
+        try await TestAPI.run { api in
+            func execute(_ sql: String) async throws { _ = try await api.pool.execute(PostgresStatement(sql, prepared: false)) }
+            try await execute("INSERT INTO heads (user_id, epoch, unread) VALUES ('u250', 1, 2147483647)")
+            let users = (0..<501).map { "\"u\($0)\"" }.joined(separator: ",")
+            func send(_ route: String) async throws -> Answer {
+                try await api.ask("POST", route, ["x-api-key": api.key, "idempotency-key": "k"], "{\"title\":\"t\",\"user_ids\":[\(users)]}")
+            }
+            #expect(try await send("/v1/internal/notify").status == 500)
+            try await execute("DELETE FROM heads WHERE user_id = 'u250'")
+            let whole = try await send("/v1/internal/notify")
+            #expect(whole.status == 201 && whole.list("notifications").count == 501 && !whole.headers.contains(name: "idempotent-replayed"))
+            let again = try await send("/v1/internal/notify")
+            #expect(again.status == 201 && again.json == whole.json && again.headers["idempotent-replayed"] == ["true"])
+            for user in ["u0", "u249", "u250", "u251", "u500"] {
+                #expect(try await api.ask("GET", "/v1/notifications/count", token: try api.token(user)).number("unread") == 1)
+            }
+            // By way of the queue its job is the same, and is queued once more.
+            let triggered = try await send("/v1/notifications/trigger")
+            try await execute("UPDATE jobs SET state = 'failed', ended_at = now() WHERE state = 'queued'")
+            let replayed = try await send("/v1/notifications/trigger")
+            #expect(replayed.status == 202 && replayed.json == triggered.json && replayed.headers["idempotent-replayed"] == ["true"])
+            let job = try #require(triggered.json["job_id"]?.string)
+            let status = try await api.ask("GET", "/v1/jobs/\(job)", ["x-api-key": api.key])
+            #expect(status.json["state"]?.string == "queued" && status.number("total") == 501)
+        }
+    }
+
     @Test("a request with an Idempotency-Key is carried out once, and answered the same again")
     func idempotency() async throws {
         try await TestAPI.run { api in

@@ -4,12 +4,10 @@ import NotificationCore
 import NotificationStore
 import PostgresClient
 import Synchronization
-import TestServers
 import Testing
 
 @testable import Delivery
 
-private let silent = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
 private let catalogue = try! Catalogue([
     Catalogue.Kind(
         name: "chat",
@@ -36,13 +34,7 @@ private struct Bench: Sendable {
     let notifier: Notifier
 
     static func run(_ body: (Bench) async throws -> Void) async throws {
-        let server = try PostgresServer.shared()
-        let configuration = PostgresConfiguration(url: server.url(database: try server.makeDatabase()))
-        let connection = PostgresConnection(configuration: configuration, name: "migrate", logger: silent)
-        connection.start()
-        try await connection.waitUntilConnected()
-        _ = try await Migrator(connection: connection).run()
-        await connection.close()
+        let configuration = try await migratedDatabase()
         let identity = ClusterIdentity()
         let pool = PostgresPool(configuration: configuration, size: 3, name: "pool", logger: silent)
         let writer = InboxWriter(configuration: configuration, identity: identity, observer: Nobody(), logger: silent)
@@ -79,15 +71,15 @@ private struct Bench: Sendable {
         }
     }
 
-    func runner(_ channel: DeliveryChannel, _ sender: any ChannelSender, _ change: (inout TaskRunnerSettings) -> Void = { _ in })
-        -> TaskRunner<DeliveryHandler>
-    {
+    func runner(
+        _ channel: DeliveryChannel, _ sender: any ChannelSender, source: (any TaskSource)? = nil, _ change: (inout TaskRunnerSettings) -> Void = { _ in }
+    ) -> TaskRunner<DeliveryHandler> {
         var settings = TaskRunnerSettings()
         settings.poll = .milliseconds(50)
         settings.retry = RetryPolicy(attempts: 3, base: .milliseconds(1))
         change(&settings)
         let handler = DeliveryHandler(channel, sender: sender, pool: self.pool, catalogue: { catalogue }, logger: silent)
-        return TaskRunner(TaskQueue(channel), handler: handler, store: TaskStore(pool: self.pool), settings: settings, logger: silent)
+        return TaskRunner(TaskQueue(channel), handler: handler, store: TaskStore(pool: self.pool), source: source, settings: settings, logger: silent)
     }
 
     /// `email sent 3`: how many deliveries of that channel are in that state.
@@ -132,6 +124,54 @@ private final class Script: ChannelSender {
         }
         return await self.answers(message, attempt)
     }
+}
+
+/// Postgres's tasks, with a say in when its runner hears of what.
+private final class Paced: TaskSource {
+    private struct State {
+        var calls = 0
+        /// How often each was brought, and in which call last.
+        var brought: [NotificationID: (times: Int, call: Int)] = [:]
+    }
+
+    private let store: TaskStore
+    private let state = Mutex(State())
+    private let claimed: @Sendable (Paced, [QueuedTask]) async -> Void
+    private let settled: @Sendable (Paced, NotificationID) async -> Void
+
+    init(
+        _ store: TaskStore, claimed: @escaping @Sendable (Paced, [QueuedTask]) async -> Void = { _, _ in },
+        settled: @escaping @Sendable (Paced, NotificationID) async -> Void = { _, _ in }
+    ) {
+        self.store = store
+        self.claimed = claimed
+        self.settled = settled
+    }
+
+    func times(_ task: NotificationID) -> Int { self.state.withLock { $0.brought[task]?.times ?? 0 } }
+
+    /// Whether the runner has dealt with the claim that brought it last: it asks for one at a time.
+    func isDealtWith(_ task: NotificationID) -> Bool { self.state.withLock { state in state.brought[task].map { state.calls > $0.call } ?? false } }
+
+    func claim(_ claim: TaskStore.Claim) async throws(StoreError) -> [QueuedTask] {
+        let call = self.state.withLock { state in
+            state.calls += 1
+            return state.calls
+        }
+        let tasks = try await self.store.claim(claim)
+        self.state.withLock { state in
+            for task in tasks { state.brought[task.id] = ((state.brought[task.id]?.times ?? 0) + 1, call) }
+        }
+        await self.claimed(self, tasks)
+        return tasks
+    }
+
+    func settle(_ task: NotificationID) async { await self.settled(self, task) }
+    func poke() {}
+    func extend(_ tasks: [NotificationID]) async {}
+    func run(_ wake: @escaping @Sendable () -> Void) async {}
+    func drain() {}
+    func close() async {}
 }
 
 /// Everything that talks to a real server, one after the other.
@@ -225,6 +265,126 @@ struct TaskRunnerTests {
         }
     }
 
+    @Test("what was turned off meanwhile is not sent, and what is tried again in quiet hours waits for their end; what is urgent does neither")
+    func preferences() async throws {
+        try await Bench.run { bench in
+            let users = ["off", "other", "quiet", "urgent"]
+            try await bench.contact(users)
+            let preferences = PreferencesStore(pool: bench.pool)
+            let clock = (Timestamp.now().seconds / 60 + 1439) % 1440
+            let quiet = try Preferences(stored: "{\"quiet_hours\":{\"start\":\"\(Self.clock(clock))\",\"end\":\"\(Self.clock(clock + 120))\"}}")
+            let sender = Script { message, attempt in attempt < 2 ? .later("busy", after: nil) : .sent(reference: nil) }
+            // By the customer that is not this one's, it is off for nobody.
+            try await bench.notify(Array(users.dropLast()), ",\"channels\":[\"email\"]")
+            try await bench.notify(["urgent"], ",\"channels\":[\"email\"],\"priority\":\"URGENT\"")
+            _ = try await preferences.change(of: UserID("off")!, customer: nil) { UnsubscribeScope(user: UserID("off")!, channel: .email, types: ["chat"], customers: []).applied(to: $0) }
+            _ = try await preferences.change(of: UserID("other")!, customer: CustomerID("c")) { var changed = $0; changed.channels[.email] = false; return changed }
+            for user in ["quiet", "urgent"] { _ = try await preferences.change(of: UserID(user)!, customer: nil) { _ in quiet } }
+            try await bench.with([bench.runner(.email, sender)]) {
+                try await until { try await bench.states() == ["email queued 1", "email sent 2", "email suppressed preference 1"] }
+            }
+            #expect(Set(sender.messages.map(\.userID.value)) == ["other", "urgent"])
+            // No attempt; and it is said until when it waits.
+            let waiting = PostgresStatement(
+                "SELECT t.attempts, d.not_before = t.run_at AND t.run_at BETWEEN now() + interval '117 min' AND now() + interval '119 min' FROM tasks t JOIN deliveries d USING (user_id, notification_id)", prepared: false)
+            #expect(try await bench.pool.execute(waiting).map { "\(try $0.int2(0)) \(try $0.bool(1))" } == ["0 true"])
+        }
+    }
+
+    private static func clock(_ minutes: Int64) -> String {
+        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return two(minutes / 60 % 24) + ":" + two(minutes % 60)
+    }
+
+    @Test("a lease that is lost and comes back to the same worker begins no second attempt beside the first")
+    func lostLease() async throws {
+        try await Bench.run { bench in
+            try await bench.contact(["u"])
+            let (gate, open) = AsyncStream.makeStream(of: Void.self)
+            let sender = Script { _, _ in
+                for await _ in gate { break }
+                return .sent(reference: nil)
+            }
+            let runner = bench.runner(.email, sender) { $0.lease = 3600 }
+            try await bench.with([runner]) {
+                try await bench.notify(["u"], ",\"channels\":[\"email\"]")
+                runner.poke()
+                try await until { sender.messages.count == 1 }
+                // A promoted server's clock is an hour ahead, and again: its first worker to ask is this one.
+                _ = try await bench.pool.execute(PostgresStatement("UPDATE tasks SET run_at = now(), in_doubt = true", prepared: false))
+                try await until {
+                    try await bench.pool.execute(PostgresStatement("SELECT count(*) FROM tasks WHERE losses = 1 AND state = 2", prepared: false))[0].int8(0) == 1
+                }
+                open.yield()
+                try await until { try await bench.states() == ["email sent 1"] }
+            }
+            #expect(sender.messages.count == 1)
+        }
+    }
+
+    @Test("what is claimed again at the very moment at which its attempt ends is attempted then, and is nobody's at no time")
+    func claimedAtItsEnd() async throws {
+        try await Bench.run { bench in
+            try await bench.contact(["u"])
+            let sender = Script { _, attempt in attempt < 2 ? .later("busy", after: nil) : .sent(reference: nil) }
+            // It is noted that it is to be tried again, and the runner has not forgotten its first attempt when it has it again.
+            let source = Paced(
+                TaskStore(pool: bench.pool),
+                settled: { source, task in
+                    if source.times(task) > 1 { return }
+                    while source.times(task) < 2 || !source.isDealtWith(task) {
+                        do { try await Task.sleep(for: .milliseconds(5)) } catch { return }
+                    }
+                })
+            let runner = bench.runner(.email, sender, source: source) {
+                $0.retry = RetryPolicy(attempts: 3, base: .zero)
+                $0.lease = 3600
+            }
+            try await bench.with([runner]) {
+                try await bench.notify(["u"], ",\"channels\":[\"email\"]")
+                runner.poke()
+                try await until { try await bench.states() == ["email sent 1"] && runner.counters.underWay == 0 }
+            }
+            #expect(sender.messages.count == 2)
+        }
+    }
+
+    @Test("a claim that brings what has ended since it was asked for begins nothing")
+    func endedMeanwhile() async throws {
+        try await Bench.run { bench in
+            try await bench.contact(["u"])
+            let (gate, open) = AsyncStream.makeStream(of: Void.self)
+            let sender = Script { _, _ in
+                for await _ in gate { break }
+                return .sent(reference: nil)
+            }
+            let isEnded = Atomic(false)
+            let source = Paced(
+                TaskStore(pool: bench.pool),
+                claimed: { source, tasks in
+                    guard let task = tasks.first, source.times(task.id) == 2 else { return }
+                    while !isEnded.load(ordering: .acquiring) {
+                        do { try await Task.sleep(for: .milliseconds(5)) } catch { return }
+                    }
+                })
+            let runner = bench.runner(.email, sender, source: source) { $0.lease = 3600 }
+            try await bench.with([runner]) {
+                try await bench.notify(["u"], ",\"channels\":[\"email\"]")
+                runner.poke()
+                try await until { sender.messages.count == 1 }
+                let task = try #require(NotificationID(sender.messages[0].deliveryID))
+                _ = try await bench.pool.execute(PostgresStatement("UPDATE tasks SET state = 0, lease_owner = NULL", prepared: false))
+                try await until { source.times(task) == 2 }
+                open.yield()
+                try await until { runner.counters.states["sent"] == 1 }
+                isEnded.store(true, ordering: .releasing)
+                try await until { source.isDealtWith(task) && runner.counters.underWay == 0 }
+                #expect(try await bench.states() == ["email sent 1"])
+            }
+            #expect(sender.messages.count == 1)
+        }
+    }
+
     @Test("a shutdown waits for what is being sent, and leaves the rest to others at once")
     func drains() async throws {
         try await Bench.run { bench in
@@ -272,7 +432,7 @@ struct TaskRunnerTests {
             let users = ["many", "one", "flaky"]
             try await bench.contact(users)
             let member = ",\"channels\":[\"email\"],\"event\":\"gathered\",\"content\":\"<b> & c\""
-            for number in 1...3 { try await bench.notify(["many", "flaky"], member + ",\"link_url\":\"https://example.org/\(number)\"") }
+            for number in 1...3 { try await bench.notify(["many", "flaky"], member + ",\"customer_id\":\"c\",\"link_url\":\"https://example.org/\(number)\"") }
             let single = try await bench.notify(users, member)
             let gone = try await bench.notify(["many"], member)[0]
             _ = try await bench.writer.write([InboxCommand(user: UserID("many")!, action: .retire(gone))])
@@ -284,7 +444,9 @@ struct TaskRunnerTests {
                 settings.takesWholeKeys = true
                 settings.poll = .milliseconds(50)
                 settings.retry = RetryPolicy(attempts: 3, base: .milliseconds(1))
-                let handler = DigestHandler(sender: sender, pool: bench.pool, catalogue: { catalogue }, logger: silent)
+                let handler = DigestHandler(sender: sender, pool: bench.pool, catalogue: { catalogue }, logger: silent) {
+                    $0.types.joined(separator: ",") + " for " + $0.customers.joined(separator: ",")
+                }
                 return TaskRunner(.digest, handler: handler, store: TaskStore(pool: bench.pool), settings: settings, logger: silent)
             }
             try await bench.with(runners) {
@@ -297,6 +459,10 @@ struct TaskRunnerTests {
             #expect(many.subject == "Hello (+3)" && many.text?.contains("Hello\n<b> & c\n\nhttps://example.org/2") == true)
             #expect(many.html?.components(separatedBy: "<li>").count == 5 && many.html?.contains("&lt;b&gt; &amp; c<br>") == true)
             #expect(Set(sender.messages.filter { $0.userID.value == "flaky" }.map(\.deliveryID)).count == 1)
+            // What goes out as one is one attempt.
+            #expect(runners.reduce(0) { $0 + $1.counters.attempts } == sender.messages.count)
+            // It unsubscribes from what is in it.
+            #expect(many.unsubscribeURL == "chat for c" && one.unsubscribeURL == "chat for ")
         }
     }
 }

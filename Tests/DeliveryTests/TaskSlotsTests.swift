@@ -18,7 +18,7 @@ struct TaskSlotsTests {
         slots.claimed(["a", "a", "a", "a"])
         #expect(slots.underWay == 8)
         #expect(slots.next() == .wait)
-        // One place alone is not worth a statement.
+        // One place alone is not worth a statement, before the time for a look.
         slots.finished("a")
         #expect(slots.next() == .wait)
         slots.finished("a")
@@ -54,6 +54,61 @@ struct TaskSlotsTests {
         #expect(slots.next() == .wait)
         slots.finished("slow")
         #expect(slots.next() == .claim(limit: 4, perKey: 1, after: "slow", busy: []))
+    }
+
+    @Test("a look claims whatever is free")
+    func looks() {
+        var slots = self.slots()
+        _ = slots.next()
+        slots.claimed(["a", "b", "c", "d"])
+        _ = slots.next()
+        slots.claimed(["e", "f", "g"])
+        #expect(slots.next() == .wait)
+        slots.look()
+        #expect(slots.next() == .claim(limit: 1, perKey: .max, after: "g", busy: []).with(perKey: .max - 1))
+    }
+
+    @Test("slow keys have half of the places together, and take turns; one that is quick again is none")
+    func slowKeys() {
+        var slots = self.slots(total: 8, perKey: 2, batch: 8)
+        _ = slots.next()
+        slots.claimed(["a", "b", "c", "d", "e"])
+        for key in ["c", "b", "a", "d"] { slots.finished(key, isSlow: true) }
+        // Places of two of them are left.
+        guard case .claim(_, _, _, let busy) = slots.next() else { return #expect(Bool(false)) }
+        #expect(busy == ["a", "d"])
+        slots.claimed(["c", "c", "b", "b", "x"])
+        slots.look()
+        guard case .claim(_, _, _, let busy) = slots.next() else { return #expect(Bool(false)) }
+        #expect(busy == ["c", "b", "a", "d"])
+        slots.claimed([])
+        slots.finished("c", isSlow: true)
+        slots.finished("b")
+        guard case .claim(_, _, _, let busy) = slots.next() else { return #expect(Bool(false)) }
+        #expect(busy == ["c"])
+    }
+
+    @Test("no more slow keys are remembered than the bound")
+    func manySlowKeys() {
+        var slots = self.slots(total: 4000, perKey: 2, batch: 4000)
+        _ = slots.next()
+        let keys = (0..<1200).map { "k\($0)" }
+        slots.claimed(keys)
+        for key in keys { slots.finished(key, isSlow: true) }
+        guard case .claim(_, _, _, let busy) = slots.next() else { return #expect(Bool(false)) }
+        #expect(busy.isEmpty)
+        slots.claimed(Array(keys.suffix(1000)) + keys.suffix(1000))
+        guard case .claim(_, _, _, let full) = slots.next() else { return #expect(Bool(false)) }
+        #expect(full == Array(keys.suffix(1000)))
+    }
+
+    @Test("where all of a key are one piece of work, each key takes one place")
+    func wholes() {
+        var slots = TaskSlots(TaskSlots.Bounds(total: 4, perKey: .max, batch: 2, countsKeys: true))
+        _ = slots.next()
+        slots.claimed(Array(repeating: "a", count: 1000) + ["b"])
+        guard case .claim(let limit, _, _, _) = slots.next() else { return #expect(Bool(false)) }
+        #expect(limit == 2)
     }
 
     @Test("a claim that went round goes on behind the last key that it came to")

@@ -70,6 +70,14 @@ import Testing
         #expect(shown.hasSuffix("\"unread\":1}\n\n"))
     }
 
+    @Test("all seen says how many are unseen of what the token may see")
+    func seenAll() throws {
+        var filter = try #require(StreamFilter(allowed: ["a"], only: nil))
+        filter.start(customers: #"{"a":[3,3],"b":[4,4]}"#, replayed: [], unreadBefore: nil)
+        let shown = self.show(&filter, self.change(9, .seenAll, customer: "a", unread: 1234567, customerUnread: 0, counts: #"{"a":[3,0],"b":[4,4]}"#))
+        #expect(shown == "event: update\nid: 1-9\ndata: {\"seq\":9,\"all\":true,\"seen\":true,\"customer_id\":\"a\",\"unseen\":0,\"unread\":3}\n\n")
+    }
+
     @Test("the query's customer hides the others and leaves the count whole")
     func only() throws {
         var filter = try #require(StreamFilter(allowed: nil, only: "a"))

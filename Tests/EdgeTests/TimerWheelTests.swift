@@ -33,6 +33,15 @@ import Testing
         #expect(seen.count == 2000)
     }
 
+    @Test("what is scheduled before the first advance comes up with it, however late that is")
+    func early() {
+        for delay in Int64(1)...70 {
+            var wheel = TimerWheel<Thing>(slots: 64)
+            wheel.schedule(Thing(1), at: 1001, now: 1000)
+            #expect(wheel.advance(to: 1000 + delay).count == 1)
+        }
+    }
+
     @Test("what is removed is held no longer and does not come up; what is scheduled twice comes up at the later word; the others are not touched")
     func removed() {
         var wheel = TimerWheel<Thing>(slots: 64)

@@ -32,9 +32,25 @@ struct ConnectionMachineTests {
         case .passEnd: "pass end"
         case .breakOff(let problem): "break off \(problem.status.code)"
         case .refuse(let problem, _): "refuse \(problem.status.code)"
+        case .refuseEarly(let problem): "refuse early \(problem.status.code)"
         case .linger: "linger"
         case .close: "close"
         }
+    }
+
+    @Test("while bytes are on their way a connection is not idle, and does not linger yet; what comes in has its time all the same")
+    func sending() {
+        var idle = self.machine()
+        #expect(self.name(idle.tick(now: self.start + .seconds(80), isSending: true)) == "none")
+        #expect(self.name(idle.tick(now: self.start + .seconds(154))) == "none")
+        #expect(self.name(idle.tick(now: self.start + .seconds(155))) == "close")
+        var slow = self.machine()
+        slow.readComplete(now: self.start)
+        #expect(self.name(slow.tick(now: self.start + .seconds(10), isSending: true)) == "refuse early 408")
+        #expect(self.name(slow.answered(now: self.start + .seconds(10))) == "linger")
+        #expect(self.name(slow.tick(now: self.start + .seconds(60), isSending: true)) == "none")
+        #expect(self.name(slow.tick(now: self.start + .seconds(61))) == "none")
+        #expect(self.name(slow.tick(now: self.start + .seconds(62))) == "close")
     }
 
     @Test("an idle connection is closed after its time, one with half a head is told that it is slow")
@@ -46,7 +62,7 @@ struct ConnectionMachineTests {
         slow.readComplete(now: self.start + .seconds(5))
         slow.readComplete(now: self.start + .seconds(14))
         #expect(self.name(slow.tick(now: self.start + .seconds(14))) == "none")
-        #expect(self.name(slow.tick(now: self.start + .seconds(15))) == "refuse 408")
+        #expect(self.name(slow.tick(now: self.start + .seconds(15))) == "refuse early 408")
         #expect(self.name(slow.answered(now: self.start + .seconds(15))) == "linger")
         #expect(self.name(slow.tick(now: self.start + .seconds(17))) == "close")
     }
@@ -78,6 +94,23 @@ struct ConnectionMachineTests {
         #expect(self.name(machine.body(ByteBuffer(string: "1"), now: .now())) == "none")
         #expect(self.name(machine.answered(now: self.start)) == "linger")
         #expect(self.name(machine.end()) == "none")
+    }
+
+    @Test("a body that goes on does not keep the buffer that its beginning was read into")
+    func smallSlice() {
+        var machine = self.machine()
+        _ = machine.head(self.request(), now: self.start)
+        var read = ByteBufferAllocator().buffer(capacity: 65_536)
+        read.writeString("abc")
+        _ = machine.body(read, now: self.start)
+        machine.readComplete(now: self.start)
+        _ = machine.body(ByteBuffer(string: "def"), now: self.start)
+        guard case .answer(let request) = machine.end() else {
+            Issue.record("not answered")
+            return
+        }
+        #expect(String(buffer: request.body) == "abcdef")
+        #expect(request.body.storageCapacity < 64)
     }
 
     @Test("draining lets a request end and closes after its answer")

@@ -1,4 +1,6 @@
 import NIOCore
+import NIOHTTP1
+import NIOPosix
 import Testing
 
 @testable import Gateway
@@ -72,6 +74,70 @@ struct ListenerTests {
             let text = try await client.received { $0.count(of: "HTTP/1.1 200") == 1000 }
             #expect(text.count(of: "GET /echo") == 1000)
             await client.close()
+        }
+    }
+
+    @Test("a client that asks on and reads nothing has its requests wait; it gets all answers once it reads")
+    func asksAndDoesNotRead() async throws {
+        try await TestNode.run { node in
+            let client = try await node.client()
+            try await client.setReading(false)
+            // 120 MB of answers: more than all buffers on the way hold.
+            try await client.send(String(repeating: "GET /v1/large HTTP/1.1\r\nHost: x\r\n\r\n", count: 40))
+            // The node serves others meanwhile, and has made no more than the first answers.
+            _ = try await node.exchange("GET /v1/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            #expect(node.larges.count < 10)
+            try await client.setReading(true)
+            _ = try await client.received { _ in node.larges.count == 40 }
+            await client.close()
+        }
+    }
+
+    @Test("a client that reads nothing for the idle time is given up")
+    func readsNothing() async throws {
+        try await TestNode.run({ $0.idleTimeout = .seconds(1) }) { node in
+            // One that is slow to ask is idle, too: then it asks once more.
+            while node.larges.count == 0 {
+                let client = try await node.client()
+                do {
+                    try await client.setReading(false)
+                    try await client.send(String(repeating: "GET /v1/large HTTP/1.1\r\nHost: x\r\n\r\n", count: 20))
+                } catch is ChannelError {
+                    continue
+                }
+                while node.server.counters.connections > 0 { try await Task.sleep(for: .milliseconds(10)) }
+                await client.close()
+            }
+            #expect(node.larges.count < 20)
+        }
+    }
+
+    @Test("a shutdown waits for a client that still reads its answer, and not longer than its grace for one that reads nothing", arguments: [true, false])
+    func readsDuringShutdown(reads: Bool) async throws {
+        let node = try await TestNode { $0.shutdownGrace = reads ? .seconds(60) : .milliseconds(200) }
+        let client = try await node.client()
+        try await client.setReading(false)
+        try await client.send("GET /v1/huge HTTP/1.1\r\nHost: x\r\n\r\n")
+        while node.larges.count == 0 { await Task.yield() }
+        async let ended: Void = node.server.shutdown()
+        if reads {
+            // It takes no more connections, and has had the time to close those that it has.
+            while let other = try? await node.client() { await other.close() }
+            for _ in 0..<100 { for loop in MultiThreadedEventLoopGroup.singleton.makeIterator() { try await loop.submit {}.get() } }
+            try await client.setReading(true)
+            let text = await client.receivedToEnd()
+            #expect(text.utf8.count > 30_000_000 && text.utf8.suffix(30_000_000).allSatisfy { $0 == 120 })
+        }
+        await ended
+        await client.close()
+    }
+
+    @Test("half a head is answered when its time is over")
+    func slowHead() async throws {
+        try await TestNode.run({ $0.headTimeout = .seconds(1) }) { node in
+            let answer = try await node.exchange("GET /v1/echo HTTP/1.1\r\nHos")
+            #expect(answer.hasPrefix("HTTP/1.1 408"))
+            #expect(answer.contains("notifications_m.request_timeout"))
         }
     }
 
@@ -193,6 +259,103 @@ struct ListenerTests {
             let large = try await node.exchange("GET /v1/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             #expect(large.utf8.count { $0 == UInt8(ascii: "x") } >= 3_000_000)
             #expect(large.contains("content-length: 3000000"))
+        }
+    }
+
+    @Test("strangers' large bodies leave room for small ones and for those whose credential is known")
+    func bodiesOfStrangers() async throws {
+        try await TestNode.run({
+            $0.publishBodyLimit = 4000
+            $0.heldBodies = 8000
+            $0.freeBody = 100
+            $0.recognizes = { $0.first(name: "authorization") == "Bearer known" }
+        }) { node in
+            // Each of them holds 100, and 1,900 that count.
+            var strangers: [RawClient] = []
+            for _ in 0..<2 {
+                let client = try await node.client()
+                try await client.send("POST /v1/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 4000\r\n\r\n" + String(repeating: "x", count: 2000))
+                strangers.append(client)
+            }
+            while node.server.counters.bodyBytes < 4000 { await Task.yield() }
+            func post(_ credential: String, _ size: Int) async throws -> String {
+                try await node.exchange(
+                    "POST /v1/publish HTTP/1.1\r\nHost: x\r\n\(credential)Content-Length: \(size)\r\nConnection: close\r\n\r\n" + String(repeating: "x", count: size))
+            }
+            #expect(try await post("Authorization: Bearer y\r\n", 1000).hasPrefix("HTTP/1.1 503"))
+            #expect(try await post("", 100).hasPrefix("HTTP/1.1 200"))
+            #expect(try await post("Authorization: Bearer known\r\n", 4000).hasPrefix("HTTP/1.1 200"))
+            #expect(node.server.counters.bodiesRefused == 1)
+            for client in strangers { await client.close() }
+            while node.server.counters.bodyBytes > 0 { await Task.yield() }
+            #expect(try await post("", 4000).hasPrefix("HTTP/1.1 200"))
+        }
+    }
+
+    @Test("many strangers' first bytes are counted, too, and leave room for those whose credential is known")
+    func firstBytesOfStrangers() async throws {
+        try await TestNode.run({
+            $0.freeBody = 100
+            $0.heldSmallBodies = 1000
+            $0.heldBodies = 2000
+            $0.recognizes = { $0.first(name: "authorization") == "Bearer known" }
+        }) { node in
+            let begun = "POST /v1/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n" + String(repeating: "x", count: 100)
+            // Five have half of what is for first bytes, ten the strangers' half of all the rest.
+            var strangers: [RawClient] = []
+            for number in 1...15 {
+                let client = try await node.client()
+                try await client.send(begun)
+                strangers.append(client)
+                while node.server.counters.bodyBytes < 100 * number { await Task.yield() }
+            }
+            #expect(try await node.exchange(begun).hasPrefix("HTTP/1.1 503"))
+            #expect(node.server.counters.bodiesRefused == 1)
+            #expect(node.server.counters.bodyBytes == 1500)
+            let known = "POST /v1/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer known\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n"
+            #expect(try await node.exchange(known + String(repeating: "x", count: 1000)).hasPrefix("HTTP/1.1 200"))
+            for client in strangers { await client.close() }
+            while node.server.counters.bodyBytes > 0 { await Task.yield() }
+        }
+    }
+
+    @Test("a body that does not come is answered when its time is over, and one that is taken as it comes when nothing came for so long", arguments: [
+        "POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc",
+        "POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "POST /v1/lines HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100\r\n\r\nabc",
+    ])
+    func slowBody(text: String) async throws {
+        try await TestNode.run({ $0.bodyTimeout = .seconds(1) }) { node in
+            let answer = try await node.exchange(text)
+            #expect(answer.hasPrefix("HTTP/1.1 408"))
+            #expect(answer.contains("notifications_m.request_timeout"))
+            #expect(node.server.counters.bodyBytes == 0)
+        }
+    }
+
+    @Test("nothing is inflated: a body that is encoded is refused at its head", arguments: [
+        ("Content-Encoding: gzip\r\n", "415"), ("Content-Encoding: identity\r\nContent-Encoding: br\r\n", "415"), ("Content-Encoding: DEFLATE\r\n", "415"),
+        ("Content-Encoding: Identity\r\n", "200"),
+    ])
+    func encodedBodies(header: String, status: String) async throws {
+        try await TestNode.run { node in
+            for path in ["/v1/echo", "/v1/things", "/v1/lines"] {
+                let type = path == "/v1/lines" ? "Content-Type: application/x-ndjson\r\n" : ""
+                let answer = try await node.exchange("POST \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\(type)\(header)Content-Length: 3\r\n\r\nabc")
+                #expect(answer.hasPrefix("HTTP/1.1 \(status)"), "\(answer.prefix(200))")
+                if status == "415" { #expect(answer.contains("accept-encoding: identity\r\n") && answer.contains("notifications_m.unsupported_encoding")) }
+            }
+        }
+    }
+
+    @Test("a transfer coding other than chunked is refused, whatever stands around it", arguments: [
+        "gzip, chunked", "chunked, gzip", "gzip", "identity", "chunked, chunked", "xchunked",
+    ])
+    func transferCodings(coding: String) async throws {
+        try await TestNode.run { node in
+            let answer = try await node.exchange("POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \(coding)\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+            #expect(answer.hasPrefix("HTTP/1.1 501") || answer.hasPrefix("HTTP/1.1 400"), "\(answer.prefix(200))")
+            #expect(answer.count(of: "x-request-id: ") == 1)
         }
     }
 

@@ -70,6 +70,12 @@ final class RawClient: Sendable {
         for (continuation, result) in ready { continuation.resume(with: result) }
     }
 
+    /// Whether it takes what comes; what comes meanwhile waits in the buffers on the way.
+    func setReading(_ isOn: Bool) async throws {
+        guard let channel = self.channel.withLock({ $0 }) else { return }
+        try await channel.setOption(.autoRead, value: isOn).get()
+    }
+
     func send(_ text: String) async throws {
         guard let channel = self.channel.withLock({ $0 }) else { return }
         try await channel.writeAndFlush(ByteBuffer(string: text))

@@ -76,11 +76,21 @@ struct PlainStream: StreamRoute {
     }
 }
 
+final class Tally: Sendable {
+    private let number = Atomic(0)
+
+    var count: Int { self.number.load(ordering: .relaxed) }
+
+    func add() { self.number.add(1, ordering: .relaxed) }
+}
+
 /// A listener on a free port with one route of each kind.
 struct TestNode: Sendable {
     let server: GatewayServer
     let address: SocketAddress
     let gate = GatedRoute()
+    /// Counts the answers to `/v1/large` and `/v1/huge`.
+    let larges = Tally()
 
     init(_ change: (inout GatewayConfiguration) -> Void = { _ in }) async throws {
         var configuration = GatewayConfiguration(host: "127.0.0.1", port: 0, nodeName: "test")
@@ -101,7 +111,15 @@ struct TestNode: Sendable {
                     try await writer.finish(nil)
                 })
         }
-        router.get("/v1/large") { _, _ in Response(status: .ok, body: ResponseBody(byteBuffer: ByteBuffer(repeating: 120, count: 3_000_000))) }
+        router.get("/v1/large") { [larges] _, _ in
+            larges.add()
+            return Response(status: .ok, body: ResponseBody(byteBuffer: ByteBuffer(repeating: 120, count: 3_000_000)))
+        }
+        // More than the sockets on the way hold.
+        router.get("/v1/huge") { [larges] _, _ in
+            larges.add()
+            return Response(status: .ok, body: ResponseBody(byteBuffer: ByteBuffer(repeating: 120, count: 30_000_000)))
+        }
         var routes = GatewayRoutes(
             origins: Origins(["https://app.example.com"]), wrongRole: { _, path in path.hasPrefix("/v1/elsewhere") ? "edge" : nil },
             fallback: router.buildResponder())

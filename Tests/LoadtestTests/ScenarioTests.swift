@@ -108,6 +108,27 @@ struct ScenarioTests {
         #expect(report.throughput.acknowledged == 120)
     }
 
+    @Test("a part runs its command before its streams come back, and says when they had shown what they missed")
+    func before() async throws {
+        let path = NSTemporaryDirectory() + UUID().uuidString
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let report = try await run {
+            $0.phases = [6, 1, 6].map { SendPhase(name: "part", rate: 100, duration: 0.3, warmup: 0, connections: $0) }
+            $0.phases[2].before = "touch '\(path)'"
+        }
+        #expect(report.ok, "\(report.text)")
+        #expect(FileManager.default.fileExists(atPath: path))
+        #expect(report.phases.map { $0.opening?.streams } == [nil, nil, 5])
+        #expect(report.phases[2].opening?.caughtUp != nil)
+    }
+
+    @Test("a command that fails ends the run")
+    func beforeFails() async throws {
+        await #expect(throws: LoadtestError.self) {
+            try await run { $0.phases = [SendPhase(name: "part", rate: 100, duration: 0.3, warmup: 0, before: "exit 3")] }
+        }
+    }
+
     @Test("what was lost on a stream that was closed since is counted")
     func lostBeforeClosed() async throws {
         let report = try await run([.lose(12)]) {
@@ -170,11 +191,11 @@ struct ScenarioFileTests {
 
     @Test("phases take what they do not say from the command line")
     func phases() throws {
-        let text = "phases:\n  - {name: calm, rate: 5, duration: 2, warm-up: 1}\n  - {duration: 3, publish: direct, group: 4, connections: 70}\n"
+        let text = "phases:\n  - {name: calm, rate: 5, duration: 2, warm-up: 1}\n  - {duration: 3, publish: direct, group: 4, connections: 70, before: ls}\n"
         let phases = try ScenarioFile.phases(text, name: "f.yaml", base: base)
         #expect(phases == [
             SendPhase(name: "calm", rate: 5, duration: 2, warmup: 1),
-            SendPhase(name: "phase 2", rate: 10, duration: 3, warmup: 0, publish: .direct, group: 4, connections: 70),
+            SendPhase(name: "phase 2", rate: 10, duration: 3, warmup: 0, publish: .direct, group: 4, connections: 70, before: "ls"),
         ])
     }
 

@@ -17,8 +17,17 @@ import Testing
         let names = RedisNames(prefix: "p")
         let users = try ["edges", "edge:1", "bcast", "key:01930000-0000-7000-8000-000000000001", "a", "a}:ch{", "A", "é", "e\u{301}"].map { try #require(UserID($0)) }
         let all = users.flatMap { [names.channel($0), names.counts($0), names.leases($0), names.evictions($0), names.rate(.user($0), window: 7)] } + [
-            names.rate(.key(NotificationID("01930000-0000-7000-8000-000000000001")!), window: 7), names.edges, names.broadcast, names.control(edge: "1")]
+            names.rate(.key(NotificationID("01930000-0000-7000-8000-000000000001")!), window: 7), names.edges, names.broadcast, names.control(edge: "1"), names.mark(cluster: "1")]
         #expect(Set(all.map { Array($0.utf8) }).count == all.count)
+    }
+
+    @Test("a mark is what a node wrote, or none", arguments: [
+        ("1 1 25", ClusterMark(epoch: 1, place: LogPosition(timeline: 1, lsn: 25))),
+        ("1795306768 2 18446744073709551615", ClusterMark(epoch: 1_795_306_768, place: LogPosition(timeline: 2, lsn: .max))),
+        ("", nil), ("1 1", nil), ("1 1 1 1", nil), ("0 1 1", nil), ("1 0 1", nil), ("1 1 -1", nil), ("a 1 1", nil),
+    ])
+    func mark(text: String, mark: ClusterMark?) {
+        #expect(ClusterMarks.parse(text) == mark)
     }
 
     @Test("a lease's member says edge, transport and connection, and what no edge wrote is none", arguments: Transport.allCases)

@@ -62,7 +62,7 @@ extension Store {
                 #expect(try await counts() == ["email failed": 7, "email delivered": 28, "sms failed": 7, "sms delivered": 28])
                 // What is counted of inboxes stays.
                 try await node.create(user("u"))
-                while try await store.advance() {}
+                while try await store.advance().isMore {}
                 #expect(try await counts()["in_app created"] == 1)
             }
         }

@@ -268,10 +268,11 @@ extension Store {
                 _ = try await node.rows("UPDATE cluster SET epoch_counter = 1")
                 _ = try await node.rows("UPDATE heads SET epoch = 1")
                 let row = try #require(try await node.rows("SELECT epoch FROM observe_cluster('0/0', 1, 1, 4)").first)
-                #expect(try row.int8(0) == 5)
-                #expect(try await node.reader.head(of: u).position.epoch == 5)
+                let epoch = try row.int8(0)
+                #expect(epoch > 4)
+                #expect(try await node.reader.head(of: u).position.epoch == epoch)
                 // Those who know of it, too, find it so, and make no further one.
-                #expect(try await node.rows("SELECT epoch FROM observe_cluster('0/0', 1, 1, 4)").first?.int8(0) == 5)
+                #expect(try await node.rows("SELECT epoch FROM observe_cluster('0/0', 1, 1, 4)").first?.int8(0) == epoch)
             }
         }
     }

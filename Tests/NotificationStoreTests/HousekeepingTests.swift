@@ -38,20 +38,19 @@ extension Store {
                     // Long planned, not yet due.
                     try await node.create(user) { $0.createdAt = .now() + -91 * 86_400; $0.deliverAt = .now() + 7200 }
                 }
-                #expect(try await keeping.due().isEmpty)
-                #expect(try await keeping.expired().isEmpty)
+                #expect(try await keeping.timely().isEmpty)
                 _ = try await node.rows(
                     "UPDATE notifications SET deliver_at = deliver_at - interval '3601 seconds', expires_at = expires_at - interval '3601 seconds'")
-                let commands = [try await keeping.due(), try await keeping.expired(), try await keeping.old(days: 90)]
-                #expect(commands.map(ids) == [due, expired, old])
+                let commands = [try await keeping.timely(), try await keeping.old(days: 90)]
+                #expect(commands.map(ids) == [due.union(expired), old])
+                #expect(commands[0].count == 24)
                 #expect(try await keeping.old(days: 92).isEmpty)
                 let before = try await node.number("SELECT count(*) FROM notifications")
                 for batch in commands {
                     let outcomes = try await node.writer.write(batch)
                     #expect(outcomes.allSatisfy { $0.status == .changed || $0.status == .unchanged })
                 }
-                #expect(try await keeping.due().isEmpty)
-                #expect(try await keeping.expired().isEmpty)
+                #expect(try await keeping.timely().isEmpty)
                 #expect(try await keeping.old(days: 90).isEmpty)
                 #expect(try await node.number("SELECT count(*) FROM notifications") == before - 36)
                 #expect(try await node.number("SELECT count(*) FROM changes WHERE kind = 6") == 12)
@@ -65,9 +64,9 @@ extension Store {
             try await Database.migrated().withNode { node async throws in
                 _ = try await node.writer.write((0..<600).map { _ in InboxCommand(user: u, action: .create(notification { $0.expiresAt = .now() + -1 })) })
                 let keeping = Housekeeping(pool: node.pool)
-                #expect(try await keeping.expired().count == Housekeeping.batch)
-                _ = try await node.writer.write(try await keeping.expired())
-                #expect(try await keeping.expired().count == 100)
+                #expect(try await keeping.timely().count == Housekeeping.batch)
+                _ = try await node.writer.write(try await keeping.timely())
+                #expect(try await keeping.timely().count == 100)
             }
         }
 

@@ -86,7 +86,7 @@ struct InboxModel {
             if !new.inApp || new.deliverAt.map({ $0 > .now() }) ?? false { return Outcome(status: .stored) }
             return self.deliver(new.id)
         case .comeDue(let id):
-            guard let row = self.rows[id], row.seq == nil, row.new.inApp, row.isDue else { return Outcome(status: .notFound) }
+            guard let row = self.rows[id], row.seq == nil, row.new.inApp, row.isDue, !row.isExpired else { return Outcome(status: .notFound) }
             return self.deliver(id)
         case .setFlags(let id, let read, let seen, let archived, let scope):
             guard let before = self.visible(id, scope) else { return Outcome(status: .notFound) }

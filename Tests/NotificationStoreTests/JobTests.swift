@@ -52,6 +52,30 @@ extension Store {
             }
         }
 
+        @Test("jobs of a higher priority are taken up before others, small ones and large ones, and before those that came up to hours earlier")
+        func priorities() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let (store, owner, now) = (JobStore(pool: node.pool), NotificationID.make(), Timestamp.now())
+                func add(_ priority: Priority, secondsAgo: Int64, users: Int) async throws -> NotificationID {
+                    let job = Job(body: Self.body, isTold: false, createdAt: now + -secondsAgo, priority: priority)
+                    _ = try await store.add(job, users: self.users(users))
+                    return job.id
+                }
+                for (users, isLarge) in [(1, false), (101, true)] {
+                    var jobs: [NotificationID] = []
+                    for (priority, age) in [(Priority.low, 60), (.medium, 50), (.medium, 40), (.high, 30), (.urgent, 20), (.low, 86_400)] as [(Priority, Int64)] {
+                        jobs.append(try await add(priority, secondsAgo: age, users: users))
+                    }
+                    var taken: [NotificationID] = []
+                    for _ in jobs {
+                        taken += try await store.take(1, ofUsers: isLarge ? JobRunner.large : JobRunner.small, byTurns: isLarge, owner: owner).map(\.job.id)
+                    }
+                    // The last one has waited for longer than priorities weigh.
+                    #expect(taken == [5, 4, 3, 1, 2, 0].map { jobs[$0] })
+                }
+            }
+        }
+
         @Test("a chunk whose place was not noted is known by its claim, whatever the size of the chunks")
         func dies() async throws {
             let database = try await Database.migrated()
@@ -96,6 +120,41 @@ extension Store {
                 try await runner.carryOutLarge(atMost: 4)
                 #expect(try await runner.store.status(job.id) == JobStatus(state: .done, total: 250, done: 247, skipped: 0, failed: 3))
                 #expect(try await node.number("SELECT count(*) FROM changes") == 247)
+            }
+        }
+
+        @Test("a job that did not get to everybody is taken up again for the same request, and writes to those whom it has not written to")
+        func reopened() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let users = self.users(230).sorted()
+                let refused = [users[0], users[17], users[18], users[229]]
+                for user in refused { _ = try await node.rows("INSERT INTO heads (user_id, epoch, unread) VALUES ($1, 1, 2147483647)", [.text(user.value)]) }
+                let runner = self.runner(node)
+                let job = self.job(told: true)
+                _ = try await runner.store.add(job, users: users)
+                #expect(try await runner.store.reopen(job.id, users: users) == false)
+                try await runner.carryOutLarge(atMost: 4)
+                #expect(try await runner.store.status(job.id) == JobStatus(state: .done, total: 230, done: 226, skipped: 0, failed: 4))
+                // Its users have gone meanwhile; one of those who were refused can be written to by now.
+                _ = try await node.rows("UPDATE jobs SET ended_at = now() - interval '2 minutes'")
+                try await runner.store.forget(days: 7)
+                func mend(_ user: UserID) async throws { _ = try await node.rows("DELETE FROM heads WHERE user_id = $1", [.text(user.value)]) }
+                try await mend(users[17])
+                #expect(try await runner.store.reopen(job.id, users: users.shuffled()))
+                #expect(try await runner.store.reopen(job.id, users: users) == false)
+                try await runner.carryOutLarge(atMost: 4)
+                #expect(try await runner.store.status(job.id) == JobStatus(state: .done, total: 230, done: 227, skipped: 0, failed: 3))
+                for user in refused where user != users[17] { try await mend(user) }
+                // The users of a request that came line by line.
+                let loaded = self.job()
+                try await runner.store.open(loaded)
+                try await runner.store.load(loaded.id, users: users)
+                #expect(try await runner.store.reopen(job.id, usersOf: loaded.id))
+                try await runner.store.drop(loaded.id)
+                #expect(try await runner.finish(job) == JobStatus(state: .done, total: 230, done: 230, skipped: 0, failed: 0))
+                #expect(try await runner.store.reopen(job.id, users: users) == false)
+                #expect(try await node.number("SELECT count(*) FROM changes") == 230)
+                #expect(try await runner.store.answer(job.id).ordered(by: users).entries.map(\.user) == users)
             }
         }
 

@@ -38,6 +38,35 @@ extension Store {
             }
         }
 
+        @Test("a later version's migrations are let be, unless they leave no room for this program: then it says which one is needed")
+        func later() async throws {
+            let known = try Migrator.known()
+            try await Database.empty().withConnection { connection async throws in
+                let migrator = Migrator(connection: connection)
+                _ = try await migrator.run()
+                #expect(try await migrator.schema() == SchemaVersion(number: known, oldestProgram: 0))
+                _ = try await connection.execute(PostgresStatement("INSERT INTO migrations (number, name) VALUES (\(known + 1), 'later')", prepared: false))
+                #expect(try await migrator.run() == [])
+                let newer = try await migrator.schema()
+                #expect(newer == SchemaVersion(number: known + 1, oldestProgram: 0) && newer.refusal(known: known) == nil)
+                _ = try await connection.execute(
+                    PostgresStatement("INSERT INTO migrations (number, name, oldest_program) VALUES (\(known + 2), 'last', \(known + 1))", prepared: false))
+                await #expect {
+                    _ = try await migrator.run()
+                } throws: {
+                    ($0 as? StoreError)?.message.contains("a program that knows \(known + 1) migrations or more; this one knows \(known)") == true
+                }
+                #expect(try await migrator.schema().refusal(known: known + 1) == nil)
+            }
+        }
+
+        @Test("a migration says which programs are too old for it", arguments: [
+            ("CREATE TABLE t ();", 0), ("-- Why.\n-- oldest program: 12\nDROP TABLE t;", 12), ("-- The oldest program: 12", 0), ("-- oldest program: x", 0),
+        ])
+        func oldest(sql: String, expected: Int) {
+            #expect(Migrator.Migration(number: 1, name: "0001_x", sql: sql).oldestProgram == expected)
+        }
+
         @Test("one that fails leaves nothing behind, says which it was, and the connection is good for the next try")
         func failing() async throws {
             try await Database.empty().withConnection { connection async throws in

@@ -64,8 +64,7 @@ extension Store {
                     try await self.write(node, round)
                     try await self.read(node, feed, round)
                     _ = try await tail.read()
-                    _ = try await keeping.due()
-                    _ = try await keeping.expired()
+                    _ = try await keeping.timely()
                 }
                 try await node.write(u, .readAll(customer: nil, type: nil, upTo: nil, scope: nil))
                 // The lists after a mark, and what was touched below it.

@@ -144,32 +144,150 @@ extension Store {
                 let mine = try await store.claim(claim(first, 10))
                 #expect(mine.count == 3)
                 #expect(try await store.claim(claim(second, 10)).isEmpty)
-                // It ends; the one that is renewed does not. The server has been up for longer than that.
-                let short = { claim(second, 10) { $0.lease = 0.001 } }
+                // It ends; the one that is renewed does not. What nobody has heard of is no attempt.
                 _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 second'")
                 try await store.renew([mine[0].id], owner: first, lease: 60)
                 try await store.renew([mine[1].id], owner: second, lease: 60)
-                let taken = try await store.claim(short())
-                #expect(Set(taken.map(\.id)) == Set(mine.dropFirst().map(\.id)) && taken.allSatisfy { $0.attempts == 2 })
+                #expect(try await store.claim(claim(second, 10)).isEmpty)
+                _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 second' WHERE in_doubt")
+                let taken = try await store.claim(claim(second, 10))
+                #expect(Set(taken.map(\.id)) == Set(mine.dropFirst().map(\.id)) && taken.allSatisfy { $0.attempts == 1 })
                 #expect(try await store.finish([TaskResult(task: mine[1].id, outcome: .again(after: 0), reason: "late")], owner: first) == 0)
                 #expect(try await store.finish([TaskResult(task: mine[2].id, outcome: .over(.sent))], owner: first) == 1)
                 #expect(try await store.finish([TaskResult(task: mine[2].id, outcome: .over(.sent))], owner: second) == 0)
                 #expect(try await store.finish([TaskResult(task: mine[1].id, outcome: .back(after: 0))], owner: second) == 1)
                 let third = try await store.claim(claim(second, 10))
-                #expect(third.map(\.id) == [mine[1].id] && third[0].attempts == 2)
+                #expect(third.map(\.id) == [mine[1].id] && third[0].attempts == 1)
                 #expect(try await node.number("SELECT count(*) FROM tasks") == 2)
             }
         }
 
-        @Test("nobody could keep a lease while the server was down: it holds for as long again after its start")
-        func afterStart() async throws {
+        @Test("claims one after the other leave the note of when a queue was worked off alone")
+        func noted() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = TaskStore(pool: node.pool)
+                for _ in 0..<2 { #expect(try await store.claim(claim(.make(), 1)).isEmpty) }
+                // Neither changed nor locked since it was written.
+                #expect(try await node.number("SELECT xmax::text::int8 FROM task_queues WHERE queue = 'email'") == 0)
+            }
+        }
+
+        @Test("what a provider says may be long, and hold U+0000: it is noted as far as there is room")
+        func longResults() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = TaskStore(pool: node.pool)
+                _ = try await node.rows(
+                    """
+                    WITH task AS (
+                        INSERT INTO tasks (id, queue, key, priority, state, run_at, created_at, user_id, notification_id, endpoint)
+                        SELECT gen_random_uuid(), 'email', '', 1, 0, now(), now(), 'u', gen_random_uuid(), 'there' RETURNING *)
+                    INSERT INTO deliveries (user_id, notification_id, channel, endpoint, state, type, created_at, at)
+                    SELECT user_id, notification_id, queue, endpoint, 'queued', 'SYSTEM', now(), now() FROM task
+                    """)
+                let owner = NotificationID.make()
+                let tasks = try await store.claim(claim(owner, 1))
+                let long = "\u{0}" + String(repeating: "ü", count: 100_000)
+                #expect(try await store.finish([TaskResult(task: tasks[0].id, outcome: .over(.sent), reason: long, reference: long)], owner: owner) == 1)
+                #expect(try await node.number("SELECT length(reason) FROM deliveries") == 1000)
+                #expect(try await node.number("SELECT length(reference) FROM deliveries") == 200)
+            }
+        }
+
+        @Test("leases that are over all at once, by a clock put forward or a server that was away, are in doubt first: who lives keeps its own")
+        func doubt() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = TaskStore(pool: node.pool)
+                try await node.fill("k", 2)
+                let (owner, other) = (NotificationID.make(), NotificationID.make())
+                let mine = try await store.claim(claim(owner, 2))
+                _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 day'")
+                #expect(try await store.claim(claim(other, 2)).isEmpty)
+                #expect(try await node.number("SELECT count(*) FROM tasks WHERE in_doubt AND run_at BETWEEN now() + interval '20 s' AND now() + interval '31 s'") == 2)
+                try await store.renew([mine[0].id], owner: owner, lease: 60)
+                // Half a lease later.
+                _ = try await node.rows("UPDATE tasks SET run_at = run_at - interval '31 s'")
+                #expect(try await store.claim(claim(other, 2)).map(\.id) == [mine[1].id])
+                #expect(try await node.number("SELECT count(*) FROM tasks WHERE in_doubt") == 0)
+            }
+        }
+
+        @Test("what each worker falls silent over is dead in the end, and uses up no attempt before that; an attempt that is heard of begins that count anew")
+        func losses() async throws {
             try await Database.migrated().withNode { node async throws in
                 let store = TaskStore(pool: node.pool)
                 try await node.fill("k", 1)
-                _ = try await store.claim(claim(NotificationID.make(), 1))
-                _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 second'")
-                #expect(try await store.claim(claim(NotificationID.make(), 1) { $0.lease = 86_400 }).isEmpty)
-                #expect(try await store.claim(claim(NotificationID.make(), 1) { $0.lease = 0.001 }).count == 1)
+                func lose() async throws {
+                    for _ in 0..<2 {
+                        _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 second' WHERE state = 2")
+                        #expect(try await store.claim(claim(.make(), 1) { $0.busy = ["k"] }).isEmpty)
+                    }
+                }
+                let owner = NotificationID.make()
+                for _ in 0..<9 {
+                    #expect(try await store.claim(claim(owner, 1)).map(\.attempts) == [1])
+                    try await lose()
+                }
+                let heard = try await store.claim(claim(owner, 1))
+                try await store.finish([TaskResult(task: heard[0].id, outcome: .again(after: 0), reason: "busy")], owner: owner)
+                for _ in 0..<10 {
+                    #expect(try await store.claim(claim(owner, 1)).map(\.attempts) == [2])
+                    try await lose()
+                }
+                #expect(try await store.claim(claim(owner, 1)).isEmpty)
+                #expect(try await store.deadLetters(.init()).map(\.error) == ["busy"])
+            }
+        }
+
+        @Test("what was given up and is heard to have been sent after all was sent; that it failed, or is to be tried again, changes nothing")
+        func sentAfterAll() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = TaskStore(pool: node.pool)
+                _ = try await node.rows(
+                    """
+                    WITH task AS (
+                        INSERT INTO tasks (id, queue, key, priority, state, run_at, created_at, user_id, notification_id, endpoint, losses)
+                        SELECT gen_random_uuid(), 'email', '', 1, 0, now(), now(), 'u', gen_random_uuid(), 'there', 9 RETURNING *)
+                    INSERT INTO deliveries (user_id, notification_id, channel, endpoint, state, type, created_at, at)
+                    SELECT user_id, notification_id, queue, endpoint, 'queued', 'SYSTEM', now(), now() FROM task
+                    """)
+                let owner = NotificationID.make()
+                let task = try #require(try await store.claim(claim(owner, 1)).first?.id)
+                for _ in 0..<2 {
+                    _ = try await node.rows("UPDATE tasks SET run_at = now() - interval '1 second'")
+                    #expect(try await store.claim(claim(.make(), 1)).isEmpty)
+                }
+                func state() async throws -> String { try await node.rows("SELECT concat_ws(' ', state, reason, reference) FROM deliveries")[0].text(0) }
+                #expect(try await state() == "dead whoever attempted it fell silent each time")
+                for outcome in [TaskResult.Outcome.over(.failed), .over(.suppressed), .again(after: 0), .dead, .back(after: 0)] {
+                    #expect(try await store.finish([TaskResult(task: task, outcome: outcome)], owner: owner) == 0)
+                }
+                #expect(try await store.deadLetters(.init()).map(\.task.id) == [task])
+                #expect(try await store.finish([TaskResult(task: task, outcome: .over(.sent), reference: "late")], owner: owner) == 1)
+                #expect(try await state() == "sent late")
+                #expect(try await store.deadLetters(.init()).isEmpty)
+            }
+        }
+
+        @Test("what is for a channel that no worker has any more ends; what is for one that is worked off, or is not old, stays")
+        func unworked() async throws {
+            try await Database.migrated().withNode { node async throws in
+                let store = TaskStore(pool: node.pool)
+                for (queue, age) in [("sms", "2 days"), ("sms", "1 hour"), ("telegram", "2 days"), ("email", "2 days"), ("digest", "2 days")] {
+                    _ = try await node.rows(
+                        """
+                        WITH task AS (
+                            INSERT INTO tasks (id, queue, key, priority, state, run_at, created_at, user_id, notification_id, endpoint)
+                            SELECT gen_random_uuid(), $1, '', 1, 0, now() - $2::interval, now(), 'u', gen_random_uuid(), 'there' RETURNING *)
+                        INSERT INTO deliveries (user_id, notification_id, channel, endpoint, state, type, created_at, at)
+                        SELECT user_id, notification_id, task_channel(queue), endpoint, 'queued', 'SYSTEM', now(), now() FROM task
+                        """, [.text(queue), .text(age)])
+                }
+                // Somebody works off these.
+                _ = try await store.claim(claim(.make(), 1) { $0.busy = [""] })
+                #expect(try await store.endUnworked(after: 86_400, except: [.digest]) == 2)
+                #expect(try await store.endUnworked(after: 86_400, except: [.digest]) == 0)
+                #expect(try await node.number("SELECT count(*) FROM tasks WHERE queue IN ('sms', 'email', 'digest')") == 3)
+                #expect(try await node.number("SELECT count(*) FROM deliveries WHERE state = 'suppressed' AND reason = 'not_configured' AND channel IN ('sms', 'telegram')") == 2)
             }
         }
 
@@ -214,8 +332,8 @@ extension Store {
                     .init(queue: .telegram, ready: 0, waiting: 0, running: 0, dead: 0), .init(queue: .webhook, ready: 0, waiting: 0, running: 0, dead: 0),
                     .init(queue: .digest, ready: 0, waiting: 0, running: 0, dead: 0),
                 ])
-                #expect(try await store.retry(task.id) == .email)
-                #expect(try await store.retry(task.id) == nil)
+                #expect(try await store.retry(task.id).queue == .email)
+                #expect(try await store.retry(task.id).queue == nil)
                 #expect(try await store.drop(task.id) == false)
                 #expect(try await states()[0] == "email queued 2 no answer")
                 tasks = try await store.claim(claim(owner, 10))

@@ -19,7 +19,7 @@ extension Store {
         }
 
         private func count(_ node: Node) async throws {
-            while try await TotalsStore(pool: node.pool).advance() {}
+            while try await TotalsStore(pool: node.pool).advance().isMore {}
         }
 
         private func states(_ node: Node, _ change: (inout TotalsQuery) -> Void = { _ in }) async throws -> [String: Int64] {
@@ -133,7 +133,7 @@ extension Store {
                 for index in 0..<30 { try await node.create(user("u\(index % 7)")) }
                 _ = try await node.rows("UPDATE changes SET at = at - seq * interval '61 seconds'")
                 _ = try await node.rows("UPDATE totals_progress SET until = now() - interval '20 minutes'")
-                #expect(try await TotalsStore(pool: node.pool).advance())
+                #expect(try await TotalsStore(pool: node.pool).advance().isMore)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     for _ in 0..<4 { group.addTask { try await count(node) } }
                     try await group.waitForAll()

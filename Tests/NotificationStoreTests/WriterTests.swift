@@ -131,6 +131,25 @@ extension Store {
             }
         }
 
+        @Test("a scheduled one whose time was over before it came due is never shown")
+        func lateAndExpired() async throws {
+            let database = try await Database.migrated()
+            try await database.withNode { node async throws in
+                let old = try await node.create(u) { $0.collapseKey = "k" }
+                let late = notification { $0.collapseKey = "k"; $0.deliverAt = .now() + 3600; $0.expiresAt = .now() + 3700 }
+                #expect(try await node.write(u, .create(late)).status == .stored)
+                _ = try await node.rows("UPDATE notifications SET deliver_at = now(), expires_at = now() WHERE deliver_at IS NOT NULL")
+                let keeping = Housekeeping(pool: node.pool)
+                #expect(try await keeping.timely().map(\.user) == [u])
+                #expect(try await node.write(u, .comeDue(late.id)).status == .notFound)
+                #expect(try await node.writer.write(try await keeping.timely()).map(\.status) == [.unchanged])
+                let page = try await node.reader.page(InboxQuery(user: u))
+                #expect(page.items.map(\.id) == [old] && page.head.unread == 1 && page.head.position.seq == 1)
+                #expect(try await node.number("SELECT count(*) FROM notifications") == 1)
+                #expect(try await node.audit() == [])
+            }
+        }
+
         // MARK: Batches
 
         @Test("what waits while a batch is under way goes together in the next one; a large request has a lane of its own")
@@ -151,6 +170,34 @@ extension Store {
                 #expect(answers.failures.isEmpty)
                 // 1, then 200, 200 and 50, and the large one.
                 #expect(node.writer.counters.batches == 5 && node.writer.counters.commands == 652)
+                #expect(try await node.audit() == [])
+            }
+        }
+
+        @Test("while a batch waits for a lock others are written by other lanes, but for those that were behind it already, and its own users")
+        func behind() async throws {
+            let database = try await Database.migrated()
+            try await database.withNode(lanes: 3) { node async throws in
+                let held = try await OpenTransaction.holding(u, in: database)
+                let (stuck, others) = (Answers(), Answers())
+                node.writer.submit([InboxCommand(user: u, action: .create(notification()))], completion: stuck.add)
+                try await node.untilWaiting(1)
+                var count = 0
+                try await until {
+                    // No faster: what waits has a bound.
+                    try await Task.sleep(for: .milliseconds(1))
+                    node.writer.submit([InboxCommand(user: user("w\(count)"), action: .create(notification()))], completion: others.add)
+                    count += 1
+                    return others.count > 20
+                }
+                // Of the same user nothing overtakes.
+                node.writer.submit([InboxCommand(user: u, action: .create(notification()))], completion: stuck.add)
+                _ = try await node.create(user("last"))
+                #expect(stuck.count == 0)
+                try await held.commit()
+                await until { others.count == count && stuck.count == 2 }
+                #expect(others.failures.isEmpty && stuck.failures.isEmpty)
+                #expect(try await node.number("SELECT count(*) FROM notifications") == count + 3)
                 #expect(try await node.audit() == [])
             }
         }

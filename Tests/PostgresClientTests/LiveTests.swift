@@ -211,13 +211,34 @@ extension Live {
             }
         }
 
-        @Test("the server cancels what runs longer than the statement's time-out")
-        func statementTimeout() async throws {
-            try await withConnection(PostgresServer.shared().url(), { $0.statementTimeout = .milliseconds(20) }) { connection async throws in
+        @Test("the server cancels what runs longer than the statement's time-out", arguments: PostgresPooler.allCases)
+        func statementTimeout(pooler: PostgresPooler) async throws {
+            let configure = { (configuration: inout PostgresConfiguration) in
+                configuration.statementTimeout = .milliseconds(20)
+                configuration.pooler = pooler
+            }
+            try await withConnection(PostgresServer.shared().url(), configure) { connection async throws in
                 let error = await failure { try await connection.execute(PostgresStatement("SELECT pg_sleep(600)")) }
                 #expect(error?.code == .timedOut)
                 #expect(error?.sqlState == "57014")
                 #expect(error?.isInDoubt == false)
+            }
+        }
+
+        @Test("in a shared session what is set holds for one transaction, and nothing is prepared; in one's own it stays", arguments: PostgresPooler.allCases)
+        func settings(pooler: PostgresPooler) async throws {
+            try await withConnection(PostgresServer.shared().url(), { $0.pooler = pooler }) { connection async throws in
+                let look = PostgresStatement("SELECT current_setting('jit'), current_setting('statement_timeout'), $1::int4")
+                for rows in [try await connection.execute(look, [.int4(1)])] + (try await connection.transaction([(look, [.int4(2)])])) {
+                    #expect(try rows[0].text(0) == "off")
+                    #expect(try rows[0].text(1) == "30s")
+                }
+                let isShared = pooler == .transaction
+                let left = PostgresStatement("SELECT count(*) FROM pg_prepared_statements", prepared: false)
+                #expect(try await connection.execute(left)[0].int8(0) == (isShared ? 0 : 1))
+                // As a text of its own, before which nothing is said.
+                let own = "DO $$ BEGIN IF current_setting('jit') = '\(isShared ? "off" : "on")' THEN RAISE 'it is'; END IF; END $$"
+                try await connection.executeScript(own)
             }
         }
 

@@ -143,6 +143,35 @@ struct PipelineStateTests {
         #expect(machine.receive(.rows("2"), .end, .synced) == ["b succeeded 2"])
     }
 
+    @Test("in a shared session nothing is prepared, and each transaction begins with an introduction")
+    func shared() {
+        var machine = Machine()
+        machine.share()
+        #expect(machine.send("a", often, types: [20]) == [.introduce, .execute(name: nil, index: 0), .sync])
+        var commands: [Machine.Command] = []
+        machine.sendTransaction("t", [(often, [20])], into: &commands)
+        #expect(commands == [.begin, .introduce, .execute(name: nil, index: 0), .commit, .sync, .rollback, .sync])
+        #expect(machine.receive(.rows(""), .end, .rows("1"), .end, .synced) == ["a succeeded 1"])
+        #expect(machine.receive(.rows(""), .end, .rows(""), .end, .rows("2"), .end, .rows(""), .end, .synced) == ["t succeeded 2"])
+    }
+
+    @Test("where the introduction fails nothing was carried out, and the session is not used again")
+    func otherServer() {
+        var machine = Machine()
+        machine.share()
+        for work in ["a", "b"] { _ = machine.send(work, once) }
+        var failures: [PostgresError] = []
+        for reply in [.failure(serverError("22012")), .end, .aborted, .end, .synced, .failure(serverError("22012")), .end, .aborted, .end, .synced] as [Machine.Reply] {
+            if case .failed(_, let error) = machine.received(reply) { failures.append(error) }
+        }
+        #expect(failures.map(\.code) == [.unavailable, .unavailable])
+        #expect(machine.isRetired)
+        #expect(machine.isIdle)
+        _ = machine.connectionLost()
+        #expect(!machine.isRetired)
+        #expect(!machine.isShared)
+    }
+
     @Test("a script has as many answers as statements and no sync")
     func script() {
         var machine = Machine()

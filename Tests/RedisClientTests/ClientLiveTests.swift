@@ -1,6 +1,5 @@
 import Foundation
 import NIOCore
-import NIOSSL
 import Testing
 
 @testable import RedisClient
@@ -226,9 +225,7 @@ struct ClientLiveTests {
         let stranger = LiveClient(endpoint, configuration)
         _ = await stranger.log.first { $0.contains("trying again") && $0.contains("redis tls") }
 
-        var tls = TLSConfiguration.makeClientConfiguration()
-        tls.trustRoots = .file(redis.folder.appending(path: "cert.pem").path)
-        configuration.connection.tls = tls
+        configuration.connection.tls.authorities = redis.folder.appending(path: "cert.pem").path
         let friend = await LiveClient.available(endpoint, configuration)
         #expect(try await friend.send("PING") == .status("PONG"))
         #expect(!stranger.client.isAvailable)

@@ -10,8 +10,8 @@ public enum AttemptResult: Sendable, Equatable {
     case notAttempted(after: Duration)
 }
 
-/// Decides what becomes of a task: done, tried again at some time, or dead. Exponential backoff with full jitter: the wait is anything up to a bound that
-/// doubles with each attempt, so that those who failed together do not come back together.
+/// Decides what becomes of a task: done, tried again at some time, or dead. Exponential backoff with jitter: the wait is anything from a quarter of a bound to the
+/// whole of it, and the bound doubles with each attempt, so that those who failed together do not come back together, and none at once.
 public struct RetryPolicy: Sendable, Equatable {
     /// The first included.
     public var attempts: Int
@@ -37,13 +37,10 @@ public struct RetryPolicy: Sendable, Equatable {
         case .notAttempted(let after): return (.back(after: Self.seconds(after)), nil, nil)
         case .later(let error, let after):
             if attempts >= self.attempts { return (.dead, error, nil) }
-            let wait = self.bound(attempts: attempts) * jitter
+            let wait = self.bound(attempts: attempts) * (0.25 + 0.75 * jitter)
             return (.again(after: max(wait, min(Self.seconds(after ?? .zero), Self.seconds(self.longest)))), error, nil)
         }
     }
-
-    /// Whether a task that was taken so often is not attempted once more: whoever took it before died of it each time.
-    public func isSpent(attempts: Int) -> Bool { attempts > self.attempts }
 
     /// In seconds.
     func bound(attempts: Int) -> Double {

@@ -73,7 +73,9 @@ final class TaskCompletions: Sendable {
                 try await self.store.finish(results, owner: self.owner)
                 return
             } catch {
-                if error.code == .refused {
+                // A limit of the program (class 54) is one that a value passed; of all else that failed it is not known whether it is of one of them.
+                let isOfOne = error.code == .refused || error.sqlState?.hasPrefix("54") == true
+                if isOfOne || (error.code == .failed && results.count > 1) {
                     await self.refused(results, error)
                     return
                 }

@@ -5,7 +5,7 @@ import Synchronization
 
 /// What a node has done of a queue since its start.
 public struct TaskCounters: Sendable, Equatable {
-    /// Attempts begun.
+    /// Attempts begun: what goes out as one is one.
     public var attempts = 0
     /// By what became of them: a state of deliveries, `queued` for those that are tried again.
     public var states: [String: Int] = [:]
@@ -19,6 +19,8 @@ public protocol TaskWorker: Sendable {
     var counters: TaskCounters { get }
     /// There may be tasks. From any thread; it does not block.
     func poke()
+    /// There are tasks: one free place is enough to claim them. From any thread; it does not block.
+    func look()
     /// Until cancelled, and then until what is under way is over.
     func run() async
 }
@@ -31,14 +33,18 @@ public struct TaskRunnerSettings: Sendable {
     public var concurrencyPerKey = Int.max
     /// Tasks that one claim takes.
     public var batch = 200
-    /// A claim takes all that is ready of a key: see ``TaskStore/Claim/whole``. Then `batch` is of keys.
+    /// A claim takes all that is ready of a key: see ``TaskStore/Claim/whole``. Then `batch` and `concurrency` are of keys.
     public var takesWholeKeys = false
     /// Seconds after which others may have the tasks of a worker that fell silent.
     public var lease = 15.0
     /// Between two looks for tasks while nobody says that there are any.
     public var poll: Duration = .seconds(1)
-    /// How long a shutdown waits for what is under way.
+    /// Between two looks at the leases.
+    static let leases: Duration = .seconds(1)
+    /// How long a shutdown waits for what is under way: longer than an attempt takes, or what was sent is sent again.
     public var grace: Duration = .seconds(20)
+    /// An attempt that takes longer makes its key a slow one.
+    public var slow: Duration = .seconds(2)
     public var retry = RetryPolicy()
 
     public init() {}
@@ -50,8 +56,22 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         var slots: TaskSlots
         /// What is under way, and when its lease was last renewed.
         var leased: [NotificationID: ContinuousClock.Instant] = [:]
+        /// Those that their source does not know yet to be under way still.
+        var unextended: Set<NotificationID> = []
+        var isExtending = false
+        /// Claimed while an attempt at one of them, that came before, had not ended here: they wait for that.
+        var returned: [Returned] = []
+        /// Ended here since the claim was asked for that is under way: it may bring them as they were before.
+        var ended: Set<NotificationID> = []
+        var isClaiming = false
         var drainingSince: ContinuousClock.Instant?
         var counters = TaskCounters()
+    }
+
+    private struct Returned {
+        var tasks: [QueuedTask]
+        /// Those whose attempt before has not ended.
+        var former: Set<NotificationID>
     }
 
     public let queue: TaskQueue
@@ -59,6 +79,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private let owner = NotificationID.make()
     private let handler: Handler
     private let store: TaskStore
+    private let source: any TaskSource
     private let completions: TaskCompletions
     private let settings: TaskRunnerSettings
     private let logger: Logger
@@ -66,16 +87,21 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private let signals: AsyncStream<Void>
     private let signal: AsyncStream<Void>.Continuation
 
-    public init(_ queue: TaskQueue, handler: Handler, store: TaskStore, settings: TaskRunnerSettings = TaskRunnerSettings(), logger: Logger) {
+    /// - Parameter source: nil: Postgres.
+    public init(
+        _ queue: TaskQueue, handler: Handler, store: TaskStore, source: (any TaskSource)? = nil, settings: TaskRunnerSettings = TaskRunnerSettings(), logger: Logger
+    ) {
         var logger = logger
         logger[metadataKey: "queue"] = "\(queue.rawValue)"
         self.queue = queue
         self.handler = handler
         self.store = store
+        self.source = source ?? PostgresTasks(store: store)
         self.completions = TaskCompletions(store: store, owner: self.owner, logger: logger)
         self.settings = settings
         self.logger = logger
-        let bounds = TaskSlots.Bounds(total: settings.concurrency, perKey: settings.concurrencyPerKey, batch: settings.batch)
+        let bounds = TaskSlots.Bounds(
+            total: settings.concurrency, perKey: settings.concurrencyPerKey, batch: settings.batch, countsKeys: settings.takesWholeKeys)
         self.state = Mutex(State(slots: TaskSlots(bounds)))
         (self.signals, self.signal) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -89,6 +115,17 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     }
 
     public func poke() {
+        self.source.poke()
+        self.wake()
+    }
+
+    public func look() {
+        self.state.withLock { $0.slots.look() }
+        self.poke()
+    }
+
+    /// There may be something to claim.
+    private func wake() {
         self.state.withLock { $0.slots.poke() }
         self.signal.yield()
     }
@@ -103,6 +140,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
                 $0.slots.drain()
                 $0.drainingSince = .now
             }
+            self.source.drain()
             self.signal.yield()
         }
     }
@@ -110,7 +148,8 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private func work() async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.completions.run() }
-            group.addTask { await self.look() }
+            group.addTask { await self.watch() }
+            group.addTask { await self.source.run { self.wake() } }
             self.signal.yield()
             for await _ in self.signals {
                 var isWaiting = false
@@ -123,6 +162,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
                     case .stop: break
                     }
                     if isWaiting { break }
+                    await self.source.close()
                     // Nothing is left, or has taken too long: what is left comes back when its lease ends.
                     group.cancelAll()
                     return
@@ -141,25 +181,81 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         claim.busy = busy
         claim.whole = self.settings.takesWholeKeys
         let asked = ContinuousClock.now
-        let tasks: [QueuedTask]
+        self.state.withLock {
+            $0.isClaiming = true
+            $0.ended = []
+        }
+        let claimed: [QueuedTask]
         do throws(StoreError) {
-            tasks = try await self.store.claim(claim)
+            claimed = try await self.source.claim(claim)
         } catch {
-            self.state.withLock { $0.slots.claimFailed() }
+            self.state.withLock {
+                $0.isClaiming = false
+                $0.slots.claimFailed()
+            }
             self.logger.warning("tasks not claimed, tried again", metadata: ["error": "\(error)"])
             return
         }
-        let isDraining = self.state.withLock { state in
-            state.slots.claimed(tasks.map(\.key))
-            for task in tasks { state.leased[task.id] = asked }
-            return state.drainingSince != nil
+        let (tasks, doubtful, isDraining) = self.state.withLock { state in
+            state.isClaiming = false
+            let (tasks, doubtful) = self.sort(claimed, &state)
+            state.slots.claimed(claimed.map(\.key))
+            for task in claimed { state.leased[task.id] = asked }
+            return (tasks, doubtful, state.drainingSince != nil)
         }
+        if !doubtful.isEmpty { group.addTask { await self.takeUp(doubtful) } }
         if tasks.isEmpty { return }
         if isDraining {
             group.addTask { await self.giveBack(tasks) }
         } else {
             group.addTask { await self.attempt(tasks) }
         }
+    }
+
+    /// What has been under way here before is not attempted a second time beside that: its lease was lost and came back, or it ended and was claimed again before
+    /// that was noted here. Answers what is to be attempted now, and what may be over; the rest waits until its attempt has ended.
+    private func sort(_ claimed: [QueuedTask], _ state: inout State) -> (tasks: [QueuedTask], doubtful: [QueuedTask]) {
+        let former = Set(claimed.filter { state.leased[$0.id] != nil }.map(\.id))
+        if former.isEmpty, state.ended.isEmpty { return (claimed, []) }
+        // All of a key that is taken as a whole goes one way.
+        let known = claimed.filter { former.contains($0.id) || state.ended.contains($0.id) }
+        let keys = self.settings.takesWholeKeys ? Set(known.map(\.key)) : []
+        let ids = Set(known.map(\.id))
+        func isKnown(_ task: QueuedTask) -> Bool { ids.contains(task.id) || keys.contains(task.key) }
+        var doubtful = claimed.filter(isKnown)
+        if !former.isEmpty {
+            // What was brought before is no longer so.
+            for place in state.returned.indices {
+                for task in state.returned[place].tasks where ids.contains(task.id) { state.slots.finished(task.key) }
+                state.returned[place].tasks.removeAll { ids.contains($0.id) }
+            }
+            state.returned.append(Returned(tasks: doubtful, former: former))
+            doubtful = []
+        }
+        return (claimed.filter { !isKnown($0) }, doubtful)
+    }
+
+    /// Attempts what is this node's still: what its attempt before has ended for good is not.
+    private func takeUp(_ tasks: [QueuedTask]) async {
+        if tasks.isEmpty { return }
+        var kept: Set<NotificationID> = []
+        do throws(StoreError) {
+            kept = try await self.store.renew(tasks.map(\.id), owner: self.owner, lease: self.settings.lease)
+        } catch {
+            self.logger.warning("tasks left until their leases end", metadata: ["tasks": "\(tasks.count)", "error": "\(error)"])
+        }
+        let ours = kept
+        let isDraining = self.state.withLock { state in
+            for task in tasks where !ours.contains(task.id) {
+                state.leased[task.id] = nil
+                state.slots.finished(task.key)
+            }
+            return state.drainingSince != nil
+        }
+        self.signal.yield()
+        let left = tasks.filter { ours.contains($0.id) }
+        if left.isEmpty { return }
+        if isDraining { await self.giveBack(left) } else { await self.attempt(left) }
     }
 
     private func giveBack(_ tasks: [QueuedTask]) async {
@@ -179,23 +275,23 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
             }
             return
         }
+        let begun = self.settings.takesWholeKeys ? Set(tasks.map(\.key)).count : tasks.count
+        self.state.withLock { $0.counters.attempts += begun }
         await withDiscardingTaskGroup { group in
             for (task, material) in zip(tasks, materials) {
                 group.addTask {
-                    if self.settings.retry.isSpent(attempts: task.attempts) {
-                        await self.end(task, .later("whoever attempted it fell silent each time"))
-                        return
-                    }
-                    self.state.withLock { $0.counters.attempts += 1 }
-                    await self.end(task, await self.handler.attempt(task, material))
+                    let began = ContinuousClock.now
+                    let result = await self.handler.attempt(task, material)
+                    await self.end(task, result, isSlow: .now - began > self.settings.slow)
                 }
             }
         }
     }
 
-    private func end(_ task: QueuedTask, _ result: AttemptResult) async {
+    private func end(_ task: QueuedTask, _ result: AttemptResult, isSlow: Bool = false) async {
         let decision = self.settings.retry.decide(result, attempts: task.attempts, jitter: self.handler.jitter(task))
         await self.completions.note(TaskResult(task: task.id, outcome: decision.outcome, reason: decision.reason, reference: decision.reference))
+        await self.source.settle(task.id)
         let state =
             switch decision.outcome {
             case .over(let state): state
@@ -203,31 +299,93 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
             case .dead: DeliveryState.dead
             case .back: DeliveryState?.none
             }
-        self.state.withLock {
-            if let state { $0.counters.states[state.rawValue, default: 0] += 1 }
-            $0.leased[task.id] = nil
-            $0.slots.finished(task.key)
+        let returned = self.state.withLock { runner in
+            if let state { runner.counters.states[state.rawValue, default: 0] += 1 }
+            runner.slots.finished(task.key, isSlow: isSlow)
+            return Self.ended(task.id, &runner)
         }
         self.signal.yield()
+        self.tell(task, state)
+        for tasks in returned { await self.takeUp(tasks) }
+    }
+
+    /// Answers what has waited for it.
+    private static func ended(_ task: NotificationID, _ state: inout State) -> [[QueuedTask]] {
+        if state.isClaiming { state.ended.insert(task) }
+        var isClaimed = false
+        for place in state.returned.indices where state.returned[place].former.remove(task) != nil { isClaimed = true }
+        if !isClaimed {
+            state.leased[task] = nil
+            return []
+        }
+        let ready = state.returned.filter(\.former.isEmpty).map(\.tasks)
+        state.returned.removeAll(where: \.former.isEmpty)
+        return ready
+    }
+
+    /// Each attempt, by its delivery, and by its trace where it has one.
+    private func tell(_ task: QueuedTask, _ state: DeliveryState?) {
+        guard self.logger.logLevel <= .debug else { return }
+        var metadata = task.trace.logged
+        metadata["task"] = "\(task.id)"
+        metadata["attempt"] = "\(task.attempts)"
+        metadata["state"] = "\(state?.rawValue ?? "given back")"
+        if let notification = task.notification { metadata["notification"] = "\(notification)" }
+        self.logger.debug("task attempted", metadata: metadata)
     }
 
     /// Looks from time to time, and keeps the leases of what takes longer.
-    private func look() async {
-        while !Task.isCancelled {
-            do { try await Task.sleep(for: self.settings.poll) } catch { return }
-            self.poke()
-            let now = ContinuousClock.now
-            let third = Duration.seconds(self.settings.lease / 3)
-            let old = self.state.withLock { state in state.leased.filter { now - $0.value > third }.map(\.key) }
-            if old.isEmpty { continue }
-            do throws(StoreError) {
-                try await self.store.renew(old, owner: self.owner, lease: self.settings.lease)
-                self.state.withLock { state in
-                    for task in old where state.leased[task] != nil { state.leased[task] = now }
+    private func watch() async {
+        var looked = ContinuousClock.now
+        await withDiscardingTaskGroup { group in
+            while !Task.isCancelled {
+                do { try await Task.sleep(for: min(self.settings.poll, TaskRunnerSettings.leases)) } catch { return }
+                if ContinuousClock.now - looked >= self.settings.poll {
+                    looked = .now
+                    self.look()
                 }
-            } catch {
-                self.logger.warning("leases not renewed, tried again", metadata: ["tasks": "\(old.count)", "error": "\(error)"])
+                // A drain ends also where nothing else happens any more.
+                if self.state.withLock({ $0.drainingSince != nil }) { self.signal.yield() }
+                if await self.renew() { group.addTask { await self.extend() } }
             }
+        }
+    }
+
+    /// Answers whether the source is to be told, and nobody is at it.
+    private func renew() async -> Bool {
+        let now = ContinuousClock.now
+        let third = Duration.seconds(self.settings.lease / 3)
+        let old = self.state.withLock { state in state.leased.filter { now - $0.value > third }.map(\.key) }
+        if old.isEmpty { return false }
+        do throws(StoreError) {
+            try await self.store.renew(old, owner: self.owner, lease: self.settings.lease)
+        } catch {
+            self.logger.warning("leases not renewed, tried again", metadata: ["tasks": "\(old.count)", "error": "\(error)"])
+            return false
+        }
+        return self.state.withLock { state in
+            for task in old where state.leased[task] != nil {
+                state.leased[task] = now
+                state.unextended.insert(task)
+            }
+            if state.isExtending { return false }
+            state.isExtending = true
+            return true
+        }
+    }
+
+    /// Tells the source, however long that takes: the next leases do not wait for it. One at a time.
+    private func extend() async {
+        while true {
+            let tasks = self.state.withLock { state in
+                let leased = state.leased
+                let tasks = state.unextended.filter { leased[$0] != nil }
+                state.unextended = []
+                state.isExtending = !tasks.isEmpty
+                return Array(tasks)
+            }
+            if tasks.isEmpty { return }
+            await self.source.extend(tasks)
         }
     }
 }

@@ -22,12 +22,15 @@ struct AWSSignature {
 
     /// The headers to send, the signature among them, besides `Host`, which is signed too.
     ///
-    /// - Parameter host: As the request will have it: with its port, unless that is the scheme's own.
-    func headers(host: String, contentType: String, body: [UInt8], now: Timestamp) -> [String] {
+    /// - Parameters:
+    ///   - host: As the request will have it: with its port, unless that is the scheme's own.
+    ///   - target: Of the JSON protocols: the operation, as `x-amz-target`.
+    func headers(host: String, contentType: String, target: String? = nil, body: [UInt8], now: Timestamp) -> [String] {
         let stamp = String(now.description.prefix(19).filter { $0 != "-" && $0 != ":" }) + "Z"
         let day = String(stamp.prefix(8))
         var headers = [("content-type", contentType), ("host", host), ("x-amz-date", stamp)]
         if let token = self.credentials.sessionToken { headers.append(("x-amz-security-token", token)) }
+        if let target { headers.append(("x-amz-target", target)) }
         let names = headers.map(\.0).joined(separator: ";")
         let canonical =
             (["POST", "/", ""] + headers.map { "\($0.0):\($0.1)" } + ["", names, SHA256.hash(data: body).hex]).joined(separator: "\n")

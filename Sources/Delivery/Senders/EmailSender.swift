@@ -45,27 +45,36 @@ public struct SenderSettingError: Error, Sendable, Equatable, CustomStringConver
 
 /// The channel `email`: SMTP (RFC 5321), over connections that are used again.
 public struct EmailSender: ChannelSender {
-    private let engine: TransferEngine
+    /// Of one attempt, less the server's last word on it. A shutdown waits longer than that.
+    public static let timeLimit: Duration = .seconds(40)
+    /// Of the server's word on a mail that it has: ten minutes (RFC 5321, 4.5.3.2.6), since a mail whose sender hung up may be delivered all the same.
+    public static let lastWordLimit: Duration = .seconds(600)
+
+    private let engines: MailEngines
     private let server: MailServer
     private let from: MailSender
+    private let limits: (whole: Duration, lastWord: Duration)
 
-    public init(engine: TransferEngine, server: MailServer, from: MailSender) {
-        self.engine = engine
+    public init(
+        engines: MailEngines, server: MailServer, from: MailSender, timeLimit: Duration = Self.timeLimit, lastWordLimit: Duration = Self.lastWordLimit
+    ) {
+        self.limits = (timeLimit, lastWordLimit)
+        self.engines = engines
         self.server = server
         self.from = from
     }
 
     public func send(_ message: OutgoingMessage) async -> SendResult {
         guard let mail = MailMessage(message, from: self.from) else { return .refused("the address is none") }
-        var request = TransferRequest(url: self.server.url, kind: .mail(from: self.from.address, to: mail.to, message: mail.encoded), timeLimit: .seconds(60))
+        var request = TransferRequest(url: self.server.url, kind: .mail(from: self.from.address, to: mail.to, message: mail.encoded), timeLimit: self.limits.whole)
+        request.lastWordLimit = self.limits.lastWord
         if let user = self.server.user { request.credentials = (user, self.server.password ?? "") }
         request.startTLS = self.server.startTLS
         do throws(TransferError) {
-            _ = try await self.engine.perform(request)
+            _ = try await self.engines.perform(request)
             return .sent(reference: mail.messageID)
         } catch {
-            if case .refusedMail(permanent: true) = error.code { return .refused(error.message) }
-            return .later(error.message, after: nil)
+            return .unanswered(error)
         }
     }
 }

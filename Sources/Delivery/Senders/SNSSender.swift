@@ -25,7 +25,7 @@ public struct SNSSender: ChannelSender {
         do throws(TransferError) {
             return Self.judge(try await self.engine.perform(request))
         } catch {
-            return .later(error.message, after: nil)
+            return .unanswered(error)
         }
     }
 

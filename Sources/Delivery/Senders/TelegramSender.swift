@@ -33,7 +33,7 @@ public struct TelegramSender: ChannelSender {
         do throws(TransferError) {
             return Self.judge(try await self.engine.perform(request))
         } catch {
-            return .later(error.message, after: nil)
+            return .unanswered(error)
         }
     }
 

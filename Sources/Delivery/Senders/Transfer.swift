@@ -15,6 +15,7 @@ final class Transfer {
     private let request: TransferRequest
     private let addresses: AddressGuard?
     private let began = ContinuousClock.now
+    private let isGivenUp: () -> Bool
 
     private var body: [UInt8] = []
     private var bodyBytes = 0
@@ -23,17 +24,21 @@ final class Transfer {
     private var hasHead = false
     private var isCut = false
     private var refusedAddress: String?
-    /// The last reply of the mail server that was none of success.
-    private var mailRefusal: (code: Int, text: String)?
+    private var mail = MailDialogue()
     private var sentBytes = 0
+    /// It has the time of its last word.
+    private var isLong = false
 
     /// Nil when there is no memory, or an option is not understood.
-    init?(id: UInt64, request: TransferRequest, addresses: AddressGuard?, certificates: String?) {
+    ///
+    /// - Parameter isGivenUp: asked once a second while libcurl waits for a mail server, in which time nobody else has the thread.
+    init?(id: UInt64, request: TransferRequest, addresses: AddressGuard?, certificates: String?, isGivenUp: @escaping () -> Bool = { false }) {
         guard let easy = curl_easy_init() else { return nil }
         self.id = id
         self.easy = easy
         self.request = request
         self.addresses = addresses
+        self.isGivenUp = isGivenUp
         guard self.setUp(certificates) else { return nil }
     }
 
@@ -93,6 +98,9 @@ final class Transfer {
             long(CURLOPT_UPLOAD, 1)
             isGood = carillon_easy_size(self.easy, CURLOPT_INFILESIZE_LARGE, message.count) == CURLE_OK && isGood
             data(CURLOPT_READFUNCTION, readCallback, CURLOPT_READDATA)
+            isGood = carillon_easy_progress(self.easy, progressCallback) == CURLE_OK && isGood
+            isGood = carillon_easy_pointer(self.easy, CURLOPT_XFERINFODATA, Unmanaged.passUnretained(self).toOpaque()) == CURLE_OK && isGood
+            long(CURLOPT_NOPROGRESS, 0)
             switch self.request.startTLS {
             case .none: break
             case .opportunistic: long(CURLOPT_USE_SSL, Int(CURLUSESSL_TRY.rawValue))
@@ -134,8 +142,9 @@ final class Transfer {
         case .post:
             if bytes.allSatisfy({ $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\n") }), self.status >= 200 { self.hasHead = true }
         case .mail:
-            let line = String(decoding: bytes.prefix(400), as: UTF8.self).filter { $0 != "\r\n" && $0 != "\n" && $0 != "\r" }
-            if let code = Int(line.prefix(3)), (400...599).contains(code) { self.mailRefusal = (code, line) }
+            self.mail.take(String(decoding: bytes.prefix(400), as: UTF8.self).filter { $0 != "\r\n" && $0 != "\n" && $0 != "\r" })
+            // All that is left to be said is goodbye, for whose answer libcurl holds this thread.
+            if self.mail.refusal != nil { _ = carillon_easy_long(self.easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, 2) }
         }
         return bytes.count
     }
@@ -145,8 +154,18 @@ final class Transfer {
         let count = min(space.count, message.count - self.sentBytes)
         space.copyBytes(from: message[self.sentBytes..<self.sentBytes + count])
         self.sentBytes += count
+        if self.sentBytes == message.count, let limit = self.request.lastWordLimit, !self.isLong {
+            self.isLong = true
+            let passed = (ContinuousClock.now - self.began).milliseconds
+            // Of the whole, and of this answer alone, for which libcurl has two minutes by itself.
+            _ = carillon_easy_long(self.easy, CURLOPT_TIMEOUT_MS, passed + max(1, limit.milliseconds))
+            _ = carillon_easy_long(self.easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, max(1, (limit.milliseconds + 999) / 1000))
+        }
         return count
     }
+
+    /// Anything but 0 ends the transfer.
+    fileprivate func proceed() -> Int32 { self.isGivenUp() ? 1 : 0 }
 
     /// A socket for that address, or -1. Called with each address that libcurl tries, after the name was resolved: what is looked at is what is
     /// connected to.
@@ -178,15 +197,16 @@ final class Transfer {
             return .success(self.answer(duration))
         }
         if let refusedAddress { return .failure(TransferError(code: .refusedAddress, message: refusedAddress, duration: duration)) }
+        if code == CURLE_ABORTED_BY_CALLBACK { return .failure(TransferError(code: .cancelled, message: "cancelled", duration: duration)) }
         let text = String(cString: curl_easy_strerror(code))
         if code == CURLE_OPERATION_TIMEDOUT {
             return .failure(TransferError(code: .timedOut, message: "no answer within \(duration.milliseconds) ms", duration: duration))
         }
         // What is said of this message, not of us: a login that fails is ours.
-        if let (reply, line) = self.mailRefusal, code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && self.sentBytes > 0) {
-            return .failure(TransferError(code: .refusedMail(permanent: reply >= 500), message: line, duration: duration))
+        if let refusal = self.mail.refusal, code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && self.sentBytes > 0) {
+            return .failure(TransferError(code: .refusedMail(permanent: refusal.isFinal), message: refusal.text, duration: duration))
         }
-        let reason = self.mailRefusal.map { "\(text): \($0.text)" } ?? text
+        let reason = self.mail.refusal.map { "\(text): \($0.text)" } ?? text
         return .failure(TransferError(code: .failed, message: reason, duration: duration))
     }
 
@@ -222,6 +242,11 @@ private let headerCallback: carillon_data_callback = { bytes, size, count, conte
 private let readCallback: carillon_data_callback = { bytes, size, count, context in
     guard let context else { return 0 }
     return Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue().give(UnsafeMutableRawBufferPointer(start: bytes, count: size * count))
+}
+
+private let progressCallback: carillon_progress_callback = { context, _, _, _, _ in
+    guard let context else { return 1 }
+    return Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue().proceed()
 }
 
 private let socketCallback: carillon_socket_callback = { context, _, address in

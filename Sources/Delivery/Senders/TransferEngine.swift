@@ -14,7 +14,8 @@ public final class TransferEngine: Sendable {
         public var atOnce = 256
         /// Transfers that wait for one of those to end; one more is refused.
         public var waiting = 1024
-        public var idleConnections = 64
+        /// No fewer than `atOnce`: to make room libcurl closes a connection to a mail server with a goodbye, and waits for the answer.
+        public var idleConnections = 256
 
         public init(addresses: AddressGuard? = nil, certificates: String? = nil) {
             self.addresses = addresses

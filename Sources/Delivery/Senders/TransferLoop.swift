@@ -40,7 +40,8 @@ final class TransferLoop: Sendable {
             for submission in work.starts {
                 guard
                     let transfer = Transfer(
-                        id: submission.id, request: submission.request, addresses: self.settings.addresses, certificates: self.settings.certificates),
+                        id: submission.id, request: submission.request, addresses: self.settings.addresses, certificates: self.settings.certificates,
+                        isGivenUp: { [mailbox] in mailbox.isGivenUp(submission.id) }),
                     self.multi.add(transfer)
                 else {
                     submission.completion(.failure(TransferError(code: .failed, message: "the transfer cannot be set up")))

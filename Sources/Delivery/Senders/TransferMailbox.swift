@@ -52,6 +52,9 @@ final class TransferMailbox: Sendable {
         }
     }
 
+    /// It is to end, whatever it waits for.
+    func isGivenUp(_ id: UInt64) -> Bool { self.state.withLock { $0.isClosing || $0.cancels.contains(id) } }
+
     var hasWaiting: Bool { self.state.withLock { !$0.queue.isEmpty } }
 
     func cancel(_ id: UInt64) {

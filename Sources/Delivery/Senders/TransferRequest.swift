@@ -13,6 +13,9 @@ struct TransferRequest: Sendable {
     var kind: Kind
     /// From its start to its end, the resolution of the name included.
     var timeLimit: Duration = .seconds(15)
+    /// Of a mail's end, in place of what is left of that limit: from its last byte to the server's word on it. Who hangs up before that word does not know whether
+    /// the mail was taken, and sends it again (RFC 5321, 4.5.3.2.6).
+    var lastWordLimit: Duration?
     /// How much of the answer's body is kept, in bytes.
     var keptBytes = 1024
     /// User and password: HTTP's basic authentication, or whatever the mail server offers.

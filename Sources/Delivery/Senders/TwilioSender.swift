@@ -46,9 +46,18 @@ public struct TwilioSender: ChannelSender {
         do throws(TransferError) {
             return Self.judge(try await self.engine.perform(request))
         } catch {
-            return .later(error.message, after: nil)
+            return .unanswered(error)
         }
     }
+
+    /// Twilio's codes for what is wrong with the message or its address. All else is of the account, our own number (21606, 21659 …), the network or the moment.
+    private static let final: Set<String> = [
+        "21211",  // no phone number
+        "21214", "21217",  // cannot be reached
+        "21602", "21605", "21617",  // no text, or too long a one
+        "21610",  // has unsubscribed
+        "21614", "21635",  // no mobile number, or a landline
+    ]
 
     static func judge(_ answer: TransferAnswer) -> SendResult {
         // Nil: an answer of something in between.
@@ -57,7 +66,7 @@ public struct TwilioSender: ChannelSender {
         var reason = "Twilio answered \(answer.status)"
         if case .number(let code)? = json?["code"] { reason += " (\(code))" }
         if let message = json?["message"]?.string { reason += ": " + message.prefix(300) }
-        // Of the message or its address; all else is of the account, the network or the moment.
-        return answer.status == 400 ? .refused(reason) : .later(reason, after: answer.retryAfter)
+        if answer.status == 400, case .number(let code)? = json?["code"], Self.final.contains(code) { return .refused(reason) }
+        return .later(reason, after: answer.retryAfter)
     }
 }

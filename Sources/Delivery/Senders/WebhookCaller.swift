@@ -12,14 +12,17 @@ public struct WebhookCall: Sendable {
     public var timestamp: Timestamp
     /// JSON.
     public var data: [UInt8]
+    /// What it is a part of: the endpoint is told, and may go on with it.
+    public var trace: TraceContext?
 
-    public init(id: String, url: String, secrets: [String], type: String, timestamp: Timestamp, data: [UInt8]) {
+    public init(id: String, url: String, secrets: [String], type: String, timestamp: Timestamp, data: [UInt8], trace: TraceContext? = nil) {
         self.id = id
         self.url = url
         self.secrets = secrets
         self.type = type
         self.timestamp = timestamp
         self.data = data
+        self.trace = trace
     }
 
     /// What is sent and signed.
@@ -40,6 +43,8 @@ public struct WebhookAttempt: Sendable {
         /// 410: the receiver wants no more of them.
         case gone
         case failed(String, after: Duration?)
+        /// There was no call, through no fault of the receiver.
+        case notMade(String)
     }
 
     public var verdict: Verdict
@@ -80,13 +85,19 @@ public struct WebhookCaller: Sendable {
         let headers =
             ["Content-Type: application/json", "User-Agent: Carillon"]
             + WebhookSignature.headers(secrets: call.secrets, id: call.id, timestamp: now, body: body)
+            + (call.trace.map { ["traceparent: \($0.header)"] } ?? [])
         var request = TransferRequest(url: url.text, kind: .post(headers: headers, body: body), timeLimit: self.timeLimit)
         request.resolve = resolve
         do throws(TransferError) {
             let answer = try await self.engine.perform(request)
             return WebhookAttempt(verdict: Self.judge(answer), status: answer.status, duration: answer.duration, answer: answer.body)
         } catch {
-            return WebhookAttempt(verdict: .failed(error.message, after: nil), status: nil, duration: error.duration, answer: [])
+            let verdict: WebhookAttempt.Verdict =
+                switch error.code {
+                case .overloaded, .cancelled: .notMade(error.message)
+                case .refusedAddress, .timedOut, .failed, .refusedMail: .failed(error.message, after: nil)
+                }
+            return WebhookAttempt(verdict: verdict, status: nil, duration: error.duration, answer: [])
         }
     }
 

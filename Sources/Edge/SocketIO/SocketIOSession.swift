@@ -107,6 +107,11 @@ final class SocketIOSession: Timed, @unchecked Sendable {
         socket?.close(code, reason)
     }
 
+    /// There is no room for it, and its client had not said who it is; one that does so at this very moment comes back by itself. From any thread.
+    func drop() {
+        self.loop.eventLoop.execute { self.close(.tryAgainLater, forGood: false) }
+    }
+
     /// The node is shutting down.
     func drain() {
         // Those with a stream end with it.
@@ -218,7 +223,7 @@ final class SocketIOSession: Timed, @unchecked Sendable {
         case .connect(namespace: "/", let auth):
             if self.connection == nil, !self.isOpening { self.connect(auth) } else { self.leave() }
         case .connect(let namespace, _):
-            self.say(packet: SocketPacket.refused(namespace: namespace, message: "Invalid namespace"))
+            self.refuse(SocketPacket.refused(namespace: namespace, message: "Invalid namespace"))
         case .disconnect(namespace: "/"):
             self.leave()
         // What it says is ignored; other namespaces were never joined.
@@ -250,8 +255,9 @@ final class SocketIOSession: Timed, @unchecked Sendable {
             switch opening {
             case .granted(let stream, let lease):
                 self.request = nil
+                self.refusals = 0
                 self.machine.connected()
-                self.sessions.connected()
+                self.sessions.connected(self)
                 let connection = SocketIOConnection(stream, lease: lease, session: self)
                 self.connection = connection
                 self.loop.open(connection)
@@ -265,14 +271,20 @@ final class SocketIOSession: Timed, @unchecked Sendable {
     }
 
     private func refuse(_ problem: Problem) {
-        self.refusals += 1
         self.machine.refused(now: self.loop.now)
-        self.say(
-            packet: SocketPacket.refused(
+        self.refuse(
+            SocketPacket.refused(
                 namespace: "/", message: problem.detail,
                 data: .object([("code", .string(problem.code)), ("status", .number(String(problem.status.code)))])))
+    }
+
+    /// Each refusal is an answer that waits for its poll: they are counted, whatever was refused; once there is a stream, those that wait.
+    private func refuse(_ packet: [UInt8]) {
+        if self.connection != nil, self.unsentBytes == 0 { self.refusals = 0 }
+        self.refusals += 1
+        self.say(packet: packet)
         self.flush()
-        if self.refusals >= Self.attempts { self.close(.normal, forGood: true) }
+        if self.refusals >= Self.attempts { self.leave() }
     }
 
     // MARK: Time
@@ -282,7 +294,4 @@ final class SocketIOSession: Timed, @unchecked Sendable {
         self.run(self.machine.tick(now: self.loop.now))
         return self.machine.isOver ? nil : self.machine.nextMoment(now: self.loop.now)
     }
-
-    /// Whether it was joined to a user's hub.
-    var isConnected: Bool { self.request == nil }
 }

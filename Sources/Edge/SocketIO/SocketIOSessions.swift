@@ -7,12 +7,31 @@ import Synchronization
 
 /// The sessions of Socket.IO on this node, by id. Each lives on one event loop; requests for it come in on any.
 final class SocketIOSessions: Sendable {
-    /// Sessions that have not said who they are; past it a new one is sent away.
+    /// Sessions that have not said who they are. Past it the oldest goes: a client says so within a moment, and whoever begins many and says nothing
+    /// shuts out no one.
     static let waitingBound = 2000
 
     private struct State {
         var sessions: [String: SocketIOSession] = [:]
-        var waiting = 0
+        /// Ids of those that have not said who they are.
+        var waiting: Set<String> = []
+        /// The same, oldest first, and some that have gone or said so since.
+        var queue = CircularBuffer<String>()
+
+        mutating func wait(_ session: SocketIOSession) {
+            self.sessions[session.id] = session
+            self.waiting.insert(session.id)
+            if self.queue.count > 2 * SocketIOSessions.waitingBound { self.queue = self.queue.filter { self.waiting.contains($0) } }
+            self.queue.append(session.id)
+        }
+
+        /// Nil when all have said who they are.
+        mutating func removeOldest() -> SocketIOSession? {
+            while let id = self.queue.popFirst() {
+                if self.waiting.remove(id) != nil { return self.sessions.removeValue(forKey: id) }
+            }
+            return nil
+        }
     }
 
     unowned let edge: Edge
@@ -27,11 +46,11 @@ final class SocketIOSessions: Sendable {
     }
 
     /// An id begins with its node's name, so that a load balancer finds the way back without a memory of its own. A name that would have to be
-    /// escaped in a query is left out.
+    /// escaped in a query is left out. What stands after the id's last dot is not of the name.
     static func prefix(node: String) -> String {
         let isPlain = node.utf8.allSatisfy {
             switch $0 {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"): true
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."): true
             default: false
             }
         }
@@ -52,11 +71,17 @@ final class SocketIOSessions: Sendable {
         let loop = self.edge.loop(of: eventLoop)
         let session = SocketIOSession(id: self.makeID(), loop: loop, sessions: self, request: request.identifying, isWebSocket: isWebSocket)
         let bound = self.edge.configuration.maximumConnections
-        let fits = self.state.withLock { state in
-            if state.sessions.count >= bound || state.waiting >= Self.waitingBound { return false }
-            state.sessions[session.id] = session
-            state.waiting += 1
-            return true
+        let (fits, dropped) = self.state.withLock { state in
+            var dropped: SocketIOSession?
+            if state.waiting.count >= Self.waitingBound || state.sessions.count >= bound { dropped = state.removeOldest() }
+            if state.sessions.count >= bound { return (false, dropped) }
+            state.wait(session)
+            return (true, dropped)
+        }
+        if let dropped {
+            self.edge.metrics.refused.add(1, ordering: .relaxed)
+            self.edge.metrics.sessions.subtract(1, ordering: .relaxed)
+            dropped.drop()
         }
         guard fits else {
             self.edge.metrics.refused.add(1, ordering: .relaxed)
@@ -69,15 +94,14 @@ final class SocketIOSessions: Sendable {
 
     subscript(id: String) -> SocketIOSession? { self.state.withLock { $0.sessions[id] } }
 
-    func connected() { self.state.withLock { $0.waiting -= 1 } }
+    /// It has said who it is.
+    func connected(_ session: SocketIOSession) { self.state.withLock { _ = $0.waiting.remove(session.id) } }
 
     /// Called on the session's loop.
     func remove(_ session: SocketIOSession) {
-        let wasWaiting = !session.isConnected
         let removed = self.state.withLock { state in
-            guard state.sessions.removeValue(forKey: session.id) != nil else { return false }
-            if wasWaiting { state.waiting -= 1 }
-            return true
+            state.waiting.remove(session.id)
+            return state.sessions.removeValue(forKey: session.id) != nil
         }
         if removed { self.edge.metrics.sessions.subtract(1, ordering: .relaxed) }
     }

@@ -6,6 +6,7 @@ CREATE TABLE cluster (
     epoch         bigint NOT NULL DEFAULT 1,          -- of every user whose own epoch is not higher
     epoch_counter bigint NOT NULL DEFAULT 1,          -- the last epoch given out, to the cluster or to one user
     system_id     text,
+    stored_in     text,                               -- this database and table: a copy, or what was loaded from a dump, is in another, also on the same server
     timeline      integer,
     lsn           pg_lsn,
     secret        bytea NOT NULL                      -- signs stream tickets and sessions
@@ -139,7 +140,8 @@ CREATE TABLE apikeys (
 );
 
 -- Weekly partitions from last week to the week after next; what is over is dropped. Answers how many were dropped.
-CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql
+-- With its owner's rights: nodes need not be allowed to make and drop tables.
+CREATE FUNCTION keep_change_partitions(p_keep interval) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 -- Writers queue behind whoever waits for the log as a whole: rather later than long.
 SET lock_timeout = '1s' AS $$
 DECLARE
@@ -173,12 +175,18 @@ BEGIN
     RETURN v_dropped;
 END $$;
 SELECT keep_change_partitions('14 days');
+-- With its owner's rights it is nobody else's to call, unless he says so, and nobody puts a table of his own in front of ours.
+REVOKE EXECUTE ON FUNCTION keep_change_partitions(interval) FROM PUBLIC;
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION keep_change_partitions(interval) SET search_path = %I, pg_temp', current_schema());
+END $$;
 
 -- Called on every fresh connection with how far the caller has seen the log, on which timeline, and the highest epoch. What went back, or
--- became another server, is a new epoch, higher than any seen; of several callers that notice it the first one makes it.
+-- became another server or was loaded from a dump, is a new epoch, higher than any seen; of several callers that notice it the first one makes it.
 --
 -- A promotion is a new timeline that begins where the replica's replay ended. If all that is known to have been seen lies before that, nothing
--- was lost and the epoch stays; who comes later and has seen more makes a new one after all.
+-- was lost and the epoch stays; who comes later and has seen more makes a new one after all. A caller that has seen nothing of this epoch vouches for
+-- nothing: a recovery to an earlier time, after which every node is a fresh one, looks just the same.
 --
 -- p_given is the highest epoch that the caller knows of a user who was erased: a server that never gave it has lost that, and its next epoch must
 -- not be given twice.
@@ -188,16 +196,17 @@ CREATE FUNCTION observe_cluster(
 #variable_conflict use_column
 DECLARE
     -- What is on disk, not what was inserted last: that may be lost in a crash, with no commit that anybody heard of.
-    c cluster%ROWTYPE; v_system text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_flush_lsn(); v_fork pg_lsn;
+    c cluster%ROWTYPE; v_system text; v_table text; v_timeline integer; v_lsn pg_lsn := pg_current_wal_flush_lsn(); v_fork pg_lsn;
 BEGIN
     SELECT system_identifier::text INTO v_system FROM pg_control_system();
+    SELECT d.oid || '/' || 'cluster'::regclass::oid INTO v_table FROM pg_database d WHERE d.datname = current_database();
     -- From the name of the current WAL file: pg_control_checkpoint lags until the first checkpoint after a promotion.
     v_timeline := ('x' || substr(pg_walfile_name(v_lsn), 1, 8))::bit(32)::integer;
     SELECT * INTO c FROM cluster;
     timeline := v_timeline;
     lsn := v_lsn;
     epoch := c.epoch;
-    IF c.system_id = v_system AND c.timeline = v_timeline AND v_lsn >= c.lsn AND p_given <= c.epoch_counter
+    IF c.system_id = v_system AND c.stored_in = v_table AND c.timeline = v_timeline AND v_lsn >= c.lsn AND p_given <= c.epoch_counter
        AND has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
         RETURN;
     END IF;
@@ -205,11 +214,11 @@ BEGIN
     -- The one who held the lock has looked later than we did.
     v_lsn := pg_current_wal_flush_lsn();
     epoch := c.epoch;
-    IF c.system_id IS NULL THEN
-        UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn;
+    IF c.system_id IS NULL AND p_epoch = 0 THEN
+        UPDATE cluster SET system_id = v_system, stored_in = v_table, timeline = v_timeline, lsn = v_lsn;
         RETURN;
     END IF;
-    IF c.system_id = v_system AND v_timeline = c.timeline + 1 THEN
+    IF c.system_id = v_system AND c.stored_in = v_table AND v_timeline = c.timeline + 1 AND p_epoch = c.epoch AND p_seen > '0/0' THEN
         -- Where the replay of the promoted server ended; null when it did not begin with one.
         v_fork := pg_last_wal_replay_lsn();
         IF v_fork >= c.lsn AND p_given <= c.epoch_counter AND has_all_seen(c.epoch, c.timeline, v_fork, p_epoch, p_timeline, p_seen) THEN
@@ -218,11 +227,11 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF c.system_id <> v_system OR c.timeline <> v_timeline OR v_lsn < c.lsn OR p_given > c.epoch_counter
-       OR NOT has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
-        UPDATE cluster SET system_id = v_system, timeline = v_timeline, lsn = v_lsn,
-                           epoch = GREATEST(epoch_counter, p_epoch, p_given) + 1, epoch_counter = GREATEST(epoch_counter, p_epoch, p_given) + 1
-        RETURNING cluster.epoch INTO epoch;
+    IF c.system_id IS DISTINCT FROM v_system OR c.stored_in IS DISTINCT FROM v_table OR c.timeline <> v_timeline OR v_lsn < c.lsn
+       OR p_given > c.epoch_counter OR NOT has_all_seen(c.epoch, v_timeline, v_lsn, p_epoch, p_timeline, p_seen) THEN
+        epoch := epoch_after(GREATEST(c.epoch_counter, p_epoch, p_given));
+        UPDATE cluster SET system_id = v_system, stored_in = v_table, timeline = v_timeline, lsn = v_lsn, epoch = observe_cluster.epoch,
+                           epoch_counter = observe_cluster.epoch;
         -- What was seen before this epoch is void whatever became of it.
         DELETE FROM timelines;
     END IF;
@@ -241,6 +250,12 @@ CREATE FUNCTION has_all_seen(
         END)
 $$;
 
+-- A new epoch of the cluster is also above all that a life which nobody remembers may have given out after the backup that was restored, to itself, to a
+-- restore before this one, or to users who were erased: those count on from one such number, slower than seconds go by.
+CREATE FUNCTION epoch_after(p_known bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT GREATEST(p_known + 1, floor(EXTRACT(EPOCH FROM now()))::bigint)
+$$;
+
 CREATE FUNCTION advance_epoch() RETURNS bigint LANGUAGE sql AS $$
-    UPDATE cluster SET epoch = epoch_counter + 1, epoch_counter = epoch_counter + 1 RETURNING epoch
+    UPDATE cluster SET epoch = epoch_after(epoch_counter), epoch_counter = epoch_after(epoch_counter) RETURNING epoch
 $$;

@@ -75,6 +75,10 @@ $$;
 -- Deliveries name the item that they belong to (from 1) and are written with it; those that are queued with a task, whose payload is a place in the bodies.
 --
 -- Items of one notify call have the call's number (from 1; else 0): it is one event for webhooks.
+--
+-- Items of a traced request have its traceparent, which goes with what waits for them.
+--
+-- Its plans are kept for as long as a session lives. Those made while the tables were small would read them as a whole, also once they are large.
 CREATE FUNCTION apply_changes(
     p_batch uuid, p_again boolean, p_users text[], p_ops smallint[], p_ids uuid[], p_types text[], p_events text[],
     p_levels smallint[], p_priorities smallint[], p_customers text[], p_rec_types text[], p_rec_ids text[], p_collapse text[],
@@ -83,8 +87,8 @@ CREATE FUNCTION apply_changes(
     p_claims integer[], p_claim_owners uuid[], p_claim_routes text[], p_claim_keys text[], p_claim_digests bytea[], p_claim_answers text[],
     p_delivery_items integer[], p_delivery_channels text[], p_delivery_endpoints text[], p_delivery_states text[], p_delivery_reasons text[],
     p_delivery_not_before timestamptz[], p_delivery_queues text[], p_delivery_tasks uuid[], p_delivery_payloads integer[],
-    p_calls integer[]
-) RETURNS SETOF change_result LANGUAGE plpgsql AS $$
+    p_calls integer[], p_traces text[] DEFAULT '{}'
+) RETURNS SETOF change_result LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now     timestamptz;
@@ -212,7 +216,8 @@ BEGIN
                     CONTINUE;
                 END IF;
             ELSE
-                SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id AND seq IS NULL AND deliver_at <= v_now;
+                SELECT * INTO n FROM notifications WHERE user_id = v_user AND id = v_id AND seq IS NULL AND deliver_at <= v_now
+                    AND (expires_at IS NULL OR expires_at > v_now);
                 IF NOT FOUND THEN
                     r.status := 2;
                     RETURN NEXT r;
@@ -527,9 +532,9 @@ BEGIN
         ON CONFLICT DO NOTHING;
         v_written := true;
         IF 'queued' = ANY (p_delivery_states) THEN
-            INSERT INTO tasks (id, queue, key, priority, state, run_at, user_id, notification_id, endpoint, payload, created_at)
+            INSERT INTO tasks (id, queue, key, priority, state, run_at, user_id, notification_id, endpoint, payload, created_at, trace)
             SELECT d.task, d.queue, CASE d.queue WHEN 'digest' THEN p_users[d.item] ELSE COALESCE(p_customers[d.item], '') END, p_priorities[d.item], CASE WHEN d.not_before > v_now THEN 1 ELSE 0 END,
-                   GREATEST(d.not_before, v_now), p_users[d.item], p_ids[d.item], d.endpoint, p_bodies[d.payload], v_now
+                   GREATEST(d.not_before, v_now), p_users[d.item], p_ids[d.item], d.endpoint, p_bodies[d.payload], v_now, p_traces[d.item]
             FROM unnest(p_delivery_items, p_delivery_endpoints, p_delivery_states, p_delivery_not_before, p_delivery_queues, p_delivery_tasks,
                         p_delivery_payloads) AS d(item, endpoint, state, not_before, queue, task, payload)
             WHERE d.state = 'queued' AND v_done[p_claims[d.item]] IS NOT TRUE AND v_out[d.item] IS NOT TRUE;
@@ -546,7 +551,7 @@ BEGIN
             CONTINUE WHEN g.worded IS NULL;
             IF add_webhook_event(
                 p_ids[g.item], p_types[g.worded], p_events[g.worded], p_customers[g.worded], v_now, p_deliver[g.worded], COALESCE(p_priorities[g.worded], 1::smallint),
-                '{' || p_bodies[p_body[g.worded]] || ',"user_ids":' || to_json(g.users)::text || '}') > 0
+                '{' || p_bodies[p_body[g.worded]] || ',"user_ids":' || to_json(g.users)::text || '}', p_traces[g.item]) > 0
             THEN
                 v_written := true;
             END IF;

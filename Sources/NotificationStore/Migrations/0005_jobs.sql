@@ -6,6 +6,7 @@ CREATE TABLE jobs (
     told        boolean NOT NULL,                     -- what becomes of each user is kept for the request's answer
     state       text NOT NULL CHECK (state IN ('loading', 'queued', 'running', 'done', 'failed')),
     created_at  timestamptz NOT NULL,
+    turn        timestamptz NOT NULL DEFAULT clock_timestamp(),  -- the earlier it says, the sooner it is taken up: see job_turn
     total       integer NOT NULL DEFAULT 0,
     done        integer NOT NULL DEFAULT 0,
     skipped     integer NOT NULL DEFAULT 0,
@@ -14,9 +15,11 @@ CREATE TABLE jobs (
     lease_owner uuid,
     lease_until timestamptz,                          -- of a job that is being loaded: until it counts as left behind
     ended_at    timestamptz,
-    has_users   boolean NOT NULL DEFAULT true         -- rows of job_users, which go soon after its end
+    has_users   boolean NOT NULL DEFAULT true,        -- rows of job_users, which go soon after its end
+    again       boolean NOT NULL DEFAULT false,       -- it ended before, and not everybody had been written to
+    trace       text CHECK (octet_length(trace) = 55) -- of its request, if that is traced: its traceparent (W3C Trace Context)
 ) WITH (fillfactor = 50);
-CREATE INDEX jobs_open ON jobs (created_at) WHERE ended_at IS NULL;
+CREATE INDEX jobs_open ON jobs (turn) WHERE ended_at IS NULL;
 CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL AND NOT has_users;
 CREATE INDEX jobs_peopled ON jobs (ended_at) WHERE ended_at IS NOT NULL AND has_users;
 
@@ -36,11 +39,17 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Those of a higher priority (1 is the usual one) go before others: as if they had come an hour earlier for each step, so that none waits for ever.
+CREATE FUNCTION job_turn(p_created timestamptz, p_priority smallint) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT p_created - (p_priority - 1) * interval '1 hour'
+$$;
+
 -- A whole job at once. With an owner it is that one's to carry out. Answers the number of users; null when its claim was made before. The
 -- same job again, by a caller who did not hear of the first time, changes nothing.
 CREATE FUNCTION add_job(
     p_job uuid, p_body text, p_told boolean, p_created timestamptz, p_users text[], p_owner uuid, p_lease interval,
-    p_claim_owner uuid, p_claim_route text, p_claim_key text, p_claim_digest bytea, p_claim_answer text
+    p_claim_owner uuid, p_claim_route text, p_claim_key text, p_claim_digest bytea, p_claim_answer text,
+    p_trace text, p_priority smallint
 ) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_total integer;
@@ -54,9 +63,9 @@ BEGIN
     END IF;
     INSERT INTO job_users SELECT DISTINCT p_job, u COLLATE "C" AS u FROM unnest(p_users) AS t(u) ORDER BY u;
     GET DIAGNOSTICS v_total = ROW_COUNT;
-    INSERT INTO jobs (id, body, told, state, created_at, total, lease_owner, lease_until)
+    INSERT INTO jobs (id, body, told, state, created_at, total, lease_owner, lease_until, trace, turn)
     VALUES (p_job, p_body, p_told, CASE WHEN p_owner IS NULL THEN 'queued' ELSE 'running' END, p_created, v_total, p_owner,
-            CASE WHEN p_owner IS NOT NULL THEN clock_timestamp() + p_lease END);
+            CASE WHEN p_owner IS NOT NULL THEN clock_timestamp() + p_lease END, p_trace, job_turn(p_created, p_priority));
     RETURN v_total;
 END $$;
 
@@ -94,8 +103,8 @@ END $$;
 -- that very step, is somebody else's by now. Without further users the job is done.
 CREATE FUNCTION advance_job(
     p_job uuid, p_owner uuid, p_lease interval, p_from text, p_to text, p_done integer, p_skipped integer, p_failed integer,
-    p_key text, p_answer text, p_limit integer, OUT held boolean, OUT users text[]
-) LANGUAGE plpgsql AS $$
+    p_limit integer, OUT held boolean, OUT users text[]
+) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     UPDATE jobs SET position = p_to, done = done + p_done, skipped = skipped + p_skipped, failed = failed + p_failed,
                     lease_until = clock_timestamp() + p_lease
@@ -103,13 +112,24 @@ BEGIN
     held := FOUND;
     users := '{}';
     IF NOT held THEN RETURN; END IF;
-    IF p_answer IS NOT NULL THEN
-        INSERT INTO idempotency (owner, route, key, digest, answer, at) VALUES (p_job, 'job', p_key, '', p_answer, clock_timestamp())
-        ON CONFLICT DO NOTHING;
-    END IF;
     users := ARRAY(SELECT user_id FROM job_users WHERE job_id = p_job AND user_id > p_to ORDER BY user_id LIMIT p_limit);
     IF users = '{}' THEN
         -- Who was erased after a chunk that had the user is counted in it.
         UPDATE jobs SET state = 'done', total = done + skipped + failed, ended_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL WHERE id = p_job;
     END IF;
+END $$;
+
+-- Takes up once more a job that did not get to everybody, for the same request with the same key: whom it has written to is known by the claims of its chunks.
+-- Its users are those of p_users, and those that have been loaded under p_from. False: it is done, under way, or gone.
+CREATE FUNCTION reopen_job(p_job uuid, p_users text[], p_from uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM jobs WHERE id = p_job AND ended_at IS NOT NULL AND (state = 'failed' OR failed > 0) FOR UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
+    INSERT INTO job_users
+    SELECT p_job, u FROM (SELECT u COLLATE "C" AS u FROM unnest(p_users) AS t(u) UNION SELECT user_id FROM job_users WHERE job_id = p_from) AS d
+    ORDER BY u ON CONFLICT DO NOTHING;
+    UPDATE jobs SET state = 'queued', position = '', done = 0, skipped = 0, failed = 0, total = (SELECT count(*) FROM job_users WHERE job_id = p_job),
+                    ended_at = NULL, has_users = true, again = true, lease_owner = NULL, lease_until = NULL
+    WHERE id = p_job;
+    RETURN true;
 END $$;
