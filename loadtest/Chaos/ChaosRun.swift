@@ -140,7 +140,7 @@ struct ChaosRun: Sendable {
         var oracle = ChaosOracle(epoch: epoch, monotonicOrigin: Date().timeIntervalSince1970 - Double(monotonicNow()) / 1e9)
         oracle = try await compare(oracle, evidence, reader)
         // Refused with 200, `retry:` and the end, or no connection at all: that is what an EventSource can live with.
-        let bearable: Set<String> = ["connect failed", "closed before ready", "broken", "malformed"]
+        let bearable: Set<String> = ["connect failed", "closed before ready", "connection lost", "malformed"]
         for (reason, times) in result.counters.refused.sorted(by: { $0.key < $1.key }) where !bearable.contains(reason) {
             for _ in 0..<times {
                 oracle.add(WrongEvent(kind: .refused, user: "unknown", expected: "200 and an event stream", seen: reason))

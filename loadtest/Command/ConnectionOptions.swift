@@ -36,6 +36,9 @@ struct ConnectionOptions: ParsableArguments {
     @Option(name: .long, help: "Streams opened a second.")
     var connectRate = 2_000
 
+    @Option(name: .long, help: "Streams that connect or wait for their ready at the same time.")
+    var openingAtOnce = 512
+
     @Option(name: .long, help: "Seconds until every stream must be ready.")
     var connectTimeout: Double = 60
 
@@ -57,7 +60,7 @@ struct ConnectionOptions: ParsableArguments {
 
     /// The plan, with tokens; `seconds` is how long they must be valid.
     func plan(seconds: Double, adapter: Adapter = .carillon, processes: Int = 1, environment known: ClusterEnvironment? = nil) throws -> RunPlan {
-        guard connections > 0, users.map({ $0 > 0 }) ?? true, (1...64).contains(loops), connectRate > 0, publishConnections > 0, connectTimeout > 0,
+        guard connections > 0, users.map({ $0 > 0 }) ?? true, (1...64).contains(loops), connectRate > 0, openingAtOnce > 0, publishConnections > 0, connectTimeout > 0,
             requestTimeout > 0
         else { throw LoadtestError.usage("A number is zero, negative or too large", "Give positive numbers, and at most 64 loops") }
         try FileDescriptorLimit.require((connections + publishConnections) / max(1, processes))
@@ -81,6 +84,7 @@ struct ConnectionOptions: ParsableArguments {
     private func pace(_ plan: inout RunPlan) {
         plan.loops = loops
         plan.connectRate = connectRate
+        plan.openingAtOnce = openingAtOnce
         plan.connectTimeout = connectTimeout
         plan.requestTimeout = requestTimeout
         plan.publishConnections = publishConnections

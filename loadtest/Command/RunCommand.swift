@@ -140,6 +140,11 @@ struct RunCommand: AsyncParsableCommand {
         if plan.parts.contains(where: { $0.publish == .trigger }) { plan.verifyUsers = plan.users.count }
         let cluster = try ClusterEnvironment.known(connection)
         plan.processes = WatchedProcess.parse(cluster.list("CARILLON_PIDS"))
+        if adapter.isCarillon {
+            plan.nodes = try (cluster.list("CARILLON_API_URLS") + cluster.list("CARILLON_EDGE_URLS")).map {
+                try Target($0, allowRemote: connection.allowRemote)
+            }
+        }
         let writer = ProgressWriter()
         var run = LoadRun(plan: plan, progress: { writer.write($0) })
         if processes + worker.count > 1 {

@@ -54,6 +54,9 @@ struct ScenarioFile {
                 let group = try bounded(1...10_000)
                 guard group == group.rounded() else { throw wrong(file, value.mark, "'group' must be a whole number") }
                 phase.group = Int(group)
+            case "before":
+                guard let command = value.string, !command.isEmpty else { throw wrong(file, value.mark, "'before' must be a command") }
+                phase.before = command
             case "publish":
                 guard let publish = value.string.flatMap(Publish.init(rawValue:)) else {
                     throw wrong(file, value.mark, "'publish' must be one of \(Publish.allCases.map(\.rawValue).joined(separator: ", "))")

@@ -22,6 +22,7 @@ struct WorkerShare: Codable, Sendable {
     var publishConnections: Int
     var outstandingLimit: Int
     var connectRate: Int
+    var openingAtOnce: Int
     var connectTimeout: Double
     var requestTimeout: Double
     var settle: Double
@@ -55,6 +56,7 @@ struct WorkerShare: Codable, Sendable {
         publishConnections = part(plan.publishConnections)
         outstandingLimit = part(plan.outstandingLimit)
         connectRate = part(plan.connectRate)
+        openingAtOnce = part(plan.openingAtOnce)
         connectTimeout = plan.connectTimeout
         requestTimeout = plan.requestTimeout
         settle = plan.settle
@@ -83,6 +85,7 @@ struct WorkerShare: Codable, Sendable {
         plan.publishConnections = publishConnections
         plan.outstandingLimit = outstandingLimit
         plan.connectRate = connectRate
+        plan.openingAtOnce = openingAtOnce
         plan.connectTimeout = connectTimeout
         plan.requestTimeout = requestTimeout
         plan.settle = settle

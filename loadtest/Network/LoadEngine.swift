@@ -1,16 +1,14 @@
 import NIOCore
-import NIOPosix
 
 /// The event loops of a run and what can be asked of all of them.
 struct LoadEngine: LoadDriver {
     let plan: RunPlan
-    private let group: MultiThreadedEventLoopGroup
     private let loops: [LoadLoop.Reference]
 
     static func start(_ plan: RunPlan) async throws -> LoadEngine {
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: plan.loops)
         var loops: [LoadLoop.Reference] = []
-        for (index, eventLoop) in group.makeIterator().enumerated() {
+        for index in 0..<plan.loops {
+            let eventLoop = try SocketLoop.start(name: "load-\(index)")
             loops.append(
                 try await eventLoop.submit {
                     LoadLoop.Reference(eventLoop: eventLoop, bound: NIOLoopBound(LoadLoop(plan: plan, index: index, eventLoop: eventLoop), eventLoop: eventLoop))
@@ -23,7 +21,7 @@ struct LoadEngine: LoadDriver {
                 loop.bound.value.watch()
             }.get()
         }
-        return LoadEngine(plan: plan, group: group, loops: loops)
+        return LoadEngine(plan: plan, loops: loops)
     }
 
     func openStreams() async throws { try await hold(plan.connections) }
@@ -74,7 +72,7 @@ struct LoadEngine: LoadDriver {
     /// Closes every connection and ends the threads.
     func stop() async throws {
         _ = try await each { $0.close() }
-        try await group.shutdownGracefully()
+        for loop in loops { try await loop.eventLoop.shutdownGracefully() }
     }
 
     private func each<Value: Sendable>(_ body: @escaping @Sendable (LoadLoop) -> Value) async throws -> [Value] {

@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 
 extension LoadLoop {
     /// Starts the open loop at `origin`; succeeds when everything was due and is answered or has failed.
@@ -130,7 +129,7 @@ extension LoadLoop {
             connection.send(request, bytes(of: request, for: connection.target), at: now)
         }
         let limit = max(1, plan.publishConnections / plan.loops)
-        while connectionsOpening < window.waiting.count, connections.count + connectionsOpening < limit { openConnection() }
+        while connecting.count < window.waiting.count, connections.count + connecting.count < limit { openConnection() }
     }
 
     private func openConnection() {
@@ -138,39 +137,32 @@ extension LoadLoop {
         // Round robin, each loop beginning elsewhere.
         let target = plan.publishTargets[(connectionsOpened + index) % plan.publishTargets.count]
         connectionsOpened += 1
-        connectionsOpening += 1
-        let load = NIOLoopBound(self, eventLoop: eventLoop)
-        ClientBootstrap(group: eventLoop)
-            .connectTimeout(.seconds(5))
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(RequestHandler(target: target, load: load.value))
-                }
-            }
-            .connect(to: target.address)
-            .assumeIsolated()
-            .whenFailure { _ in
-                self.connectionsOpening -= 1
-                // One request fails for one connection that failed; else a dead server would be asked for ever.
-                if let request = self.window.take() { self.failed(request, "connect failed") }
-                self.dispatch()
-            }
+        let connection = RequestConnection(target: target, load: self)
+        connecting[ObjectIdentifier(connection)] = connection
+        connection.connect(to: target.address)
     }
 
-    func connectionOpened(_ connection: RequestHandler) {
-        connectionsOpening -= 1
+    func connectionRefused(_ connection: RequestConnection) {
+        connecting[ObjectIdentifier(connection)] = nil
+        guard !closing else { return }
+        // One request fails for one connection that failed; else a dead server would be asked for ever.
+        if let request = window.take() { failed(request, "connect failed") }
+        dispatch()
+    }
+
+    func connectionOpened(_ connection: RequestConnection) {
+        connecting[ObjectIdentifier(connection)] = nil
         guard !closing else { return connection.close() }
         connections[ObjectIdentifier(connection)] = connection
         connectionFree(connection)
     }
 
-    func connectionFree(_ connection: RequestHandler) {
+    func connectionFree(_ connection: RequestConnection) {
         free.append(connection)
         dispatch()
     }
 
-    func connectionClosed(_ connection: RequestHandler, unanswered: DueRequest?, reason: String) {
+    func connectionClosed(_ connection: RequestConnection, unanswered: DueRequest?, reason: String) {
         connections[ObjectIdentifier(connection)] = nil
         free.removeAll { $0 === connection }
         if let unanswered { failed(unanswered, reason) }

@@ -1,10 +1,6 @@
 import NIOCore
-import NIOPosix
 
 extension LoadLoop {
-    /// Streams of one loop that connect or wait for `ready` at the same time.
-    private static let opensAtOnce = 256
-
     /// Opens the first so many streams of the run, paced, and closes the others; succeeds when each is ready, refused for good, or out of time.
     func hold(_ connections: Int) -> EventLoopFuture<Void> {
         wanted = 0
@@ -32,7 +28,7 @@ extension LoadLoop {
         case .gone: return
         }
         stream.phase = .parked
-        stream.handler?.close()
+        stream.connection?.close()
     }
 
     /// Drops every live stream and has it resume; succeeds when each is back.
@@ -42,7 +38,7 @@ extension LoadLoop {
             stream.phase = .queued
             if phase.publish.isDirect { stream.calls.forget() }
             counters.live -= 1
-            stream.handler?.close()
+            stream.connection?.close()
         }
         return startOpening()
     }
@@ -68,7 +64,7 @@ extension LoadLoop {
     private func pumpOpens() {
         guard !closing else { return }
         let allowed = Double(monotonicNow() - openAllowance.since) / 1e9 * Double(plan.connectRate) / Double(plan.loops)
-        while opensPending < Self.opensAtOnce, openAllowance.opened <= allowed, let stream = opening.popFirst() {
+        while opensPending < max(1, plan.openingAtOnce / plan.loops), openAllowance.opened <= allowed, let stream = opening.popFirst() {
             guard stream.phase == .queued else { continue }
             openAllowance.opened += 1
             open(stream)
@@ -82,38 +78,14 @@ extension LoadLoop {
         stream.phase = .opening
         stream.openedAt = monotonicNow()
         opensPending += 1
-        let load = NIOLoopBound((self, stream), eventLoop: eventLoop)
-        var bootstrap = ClientBootstrap(group: eventLoop)
-            .connectTimeout(.seconds(5))
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            // A fixed buffer: an adaptive one would keep for each stream what its largest burst needed.
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: stream.slow ? StreamHandler.slowRead : plan.readBytes))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let (self_, stream) = load.value
-                    let handler = StreamHandler(stream: stream, load: self_)
-                    stream.handler = handler
-                    try channel.pipeline.syncOperations.addHandler(handler)
-                }
-            }
-        // A small window, so that slowness is felt by the server and not by this machine's memory.
-        if stream.slow { bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: 4_096) }
-        let target = plan.targets[stream.index % plan.targets.count]
-        if let source = plan.source(ofStream: stream.index), let address = try? SocketAddress(ipAddress: source, port: 0) {
-            #if os(Linux)
-                // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, when the other end is known too.
-                bootstrap = bootstrap.channelOption(ChannelOptions.Types.SocketOption(level: .ip, name: .init(rawValue: 24)), value: 1)
-            #endif
-            bootstrap = bootstrap.bind(to: address)
-        }
-        bootstrap.connect(to: target.address).assumeIsolated().whenFailure { _ in
-            // The handler was never active, so nothing else tells of this.
-            stream.handler = nil
-            self.refused(stream, "connect failed", forGood: false)
-        }
+        let connection = StreamConnection(stream: stream, load: self)
+        stream.connection = connection
+        let source = plan.source(ofStream: stream.index).flatMap { try? SocketAddress(ipAddress: $0, port: 0) }
+        connection.connect(to: plan.targets[stream.index % plan.targets.count], from: source)
     }
 
-    func writeStreamRequest(_ stream: StreamState, to buffer: inout ByteBuffer) {
+    func streamRequest(_ stream: StreamState) -> ByteBuffer {
+        var buffer = ByteBuffer()
         let target = plan.targets[stream.index % plan.targets.count]
         if plan.adapter.isCarillon {
             buffer.writeString("GET /v1/notifications/sse")
@@ -132,10 +104,11 @@ extension LoadLoop {
             buffer.writeString(position.description)
         }
         buffer.writeString("\r\n\r\n")
+        return buffer
     }
 
     func received(_ event: StreamEvent, on stream: StreamState, at now: UInt64) {
-        if stream.user.mirror != nil, stream === stream.user.streams.first { stream.user.mirror!.apply(event) }
+        if stream.isMirrored { stream.user.mirror?.apply(event) }
         if plan.chaos, let record = StreamRecord(event, at: now) { stream.records.append(record) }
         switch stream.checker.receive(event) {
         case .joined:
@@ -146,7 +119,7 @@ extension LoadLoop {
         case .created(let id, let due, let call):
             counters.received += 1
             shown(due, call, on: stream, at: now)
-            if let id, stream === stream.user.streams.first { stream.user.shown(id) }
+            if let id, stream.isFirst { stream.user.shown(id) }
         case .direct(let due, let call):
             counters.received += 1
             shown(due, call, on: stream, at: now)
@@ -181,13 +154,13 @@ extension LoadLoop {
         finishOpeningIfDone()
     }
 
-    func streamEnded(_ stream: StreamState, handler: StreamHandler) {
-        guard stream.handler === handler else { return }
-        stream.handler = nil
+    func streamEnded(_ stream: StreamState, connection: StreamConnection) {
+        guard stream.connection === connection else { return }
+        stream.connection = nil
         guard !closing else { return }
         switch stream.phase {
         case .opening:
-            let reason = handler.failure ?? "closed before ready"
+            let reason = connection.failure ?? "closed before ready"
             // A client error other than "too many" stays the same however often one asks.
             let forGood = !plan.chaos && reason.count == 3 && reason.hasPrefix("4") && reason != "429"
             refused(stream, reason, forGood: forGood)

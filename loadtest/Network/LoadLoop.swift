@@ -1,5 +1,4 @@
 import NIOCore
-import NIOPosix
 
 /// One event loop's share of a run: its users, their streams, and the connections that send to them.
 ///
@@ -12,8 +11,11 @@ final class LoadLoop {
         let bound: NIOLoopBound<LoadLoop>
     }
 
+    /// Nanoseconds until a connection that is not there will not come.
+    private static let connectLimit: UInt64 = 5_000_000_000
+
     let plan: RunPlan
-    let eventLoop: any EventLoop
+    let eventLoop: SocketLoop
     let index: Int
     let runID: [UInt8]
     var peers: [Reference] = []
@@ -37,9 +39,9 @@ final class LoadLoop {
 
     // Sending.
     var window: SendWindow<DueRequest>
-    var connections: [ObjectIdentifier: RequestHandler] = [:]
-    var free = CircularBuffer<RequestHandler>()
-    var connectionsOpening = 0
+    var connections: [ObjectIdentifier: RequestConnection] = [:]
+    var connecting: [ObjectIdentifier: RequestConnection] = [:]
+    var free = CircularBuffer<RequestConnection>()
     var connectionsOpened = 0
     var nextUser = 0
     var operationUser = 0
@@ -76,7 +78,7 @@ final class LoadLoop {
         var opened = 0.0
     }
 
-    init(plan: RunPlan, index: Int, eventLoop: any EventLoop) {
+    init(plan: RunPlan, index: Int, eventLoop: SocketLoop) {
         eventLoop.assertInEventLoop()
         self.plan = plan
         self.index = index
@@ -94,8 +96,10 @@ final class LoadLoop {
         // Evenly chosen among the users.
         let inboxes = (plan.inboxUsers + plan.loops - 1) / plan.loops
         if inboxes > 0 {
-            for index in Swift.stride(from: 0, to: users.count, by: max(1, (users.count + inboxes - 1) / inboxes)) where !users[index].streams.isEmpty {
+            for index in Swift.stride(from: 0, to: users.count, by: max(1, (users.count + inboxes - 1) / inboxes)) {
+                guard let first = users[index].streams.first else { continue }
                 users[index].mirror = InboxMirror()
+                first.isMirrored = true
             }
         }
         random = OperationMix(seed: UInt64(plan.worker * plan.loops + index) &+ plan.origin)
@@ -111,11 +115,15 @@ final class LoadLoop {
     func watch() {
         let now = monotonicNow()
         let limit = UInt64(plan.requestTimeout * 1e9)
-        // An EventSource waits for ever.
-        for stream in streams where !plan.chaos && stream.phase == .opening && now - min(now, stream.openedAt) > limit {
-            stream.handler?.fail("no ready in time")
+        for stream in streams where stream.phase == .opening {
+            guard let connection = stream.connection else { continue }
+            let waiting = now - min(now, stream.openedAt)
+            if connection.isConnecting, waiting > Self.connectLimit { connection.fail("connect failed") }
+            // An EventSource waits for ever.
+            if !plan.chaos, waiting > limit { connection.fail("no ready in time") }
         }
-        for connection in connections.values where connection.request != nil && now - min(now, connection.sentAt) > limit {
+        for connection in connecting.values where now - min(now, connection.since) > Self.connectLimit { connection.fail("connect failed") }
+        for connection in connections.values where connection.request != nil && now - min(now, connection.since) > limit {
             connection.fail("timeout")
         }
         if readyPromise != nil, now > readyDeadline { finishOpening() }
@@ -182,8 +190,9 @@ final class LoadLoop {
     func close() {
         closing = true
         opening.removeAll()
-        for stream in streams { stream.handler?.close() }
+        for stream in streams { stream.connection?.close() }
         for connection in connections.values { connection.close() }
+        for connection in connecting.values { connection.close() }
         for promise in [readyPromise, sentPromise, countsPromise] { promise?.succeed() }
         (readyPromise, sentPromise, countsPromise) = (nil, nil, nil)
     }

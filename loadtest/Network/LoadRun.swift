@@ -1,3 +1,4 @@
+import Foundation
 import NIOConcurrencyHelpers
 
 /// `run`: opens the streams, sends on schedule, waits for what must come, compares, and reports.
@@ -36,9 +37,10 @@ struct LoadRun: Sendable {
     }
 
     private func drive(_ engine: any LoadDriver, _ notes: Notes) async throws -> RunReport {
-        let servers = await HealthProbe.probe(plan.targets + plan.publishTargets)
+        let servers = await HealthProbe.probe(plan.targets + plan.publishTargets + plan.nodes)
         let before = ProcessTable.usage(of: plan.processes)
         let connecting = monotonicNow()
+        if let command = plan.parts[0].before { try await Self.shell(command) }
         try await engine.hold(plan.parts[0].connections ?? plan.connections)
         let opened = try await engine.counters()
         guard opened.live > 0 else {
@@ -57,7 +59,7 @@ struct LoadRun: Sendable {
         var merged: LoopResult?
         for phase in plan.parts {
             let wanted = phase.connections ?? plan.connections
-            if !phases.isEmpty { try await engine.hold(wanted) }
+            let opening = phases.isEmpty ? nil : try await reopen(wanted, engine, before: phase.before)
             let held = try await engine.counters().live
             // A moment ahead, so that every loop has begun before the first message is due.
             let origin = monotonicNow() + 50_000_000
@@ -76,7 +78,7 @@ struct LoadRun: Sendable {
             var report = PhaseReport(
                 phase: phase, at: seconds(origin), sentPerSecond: result.request.perSecond * Double(phase.group),
                 receivedPerSecond: result.receipt.perSecond, latency: result.receipt.percentiles,
-                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, streams: held, wanted: wanted, errors: result.counters.failures - errors, held: nil,
+                slowReaders: plan.slowPercent > 0 ? result.slowReceipt.percentiles : nil, streams: held, wanted: wanted, errors: result.counters.failures - errors, held: nil, opening: opening,
                 intervals: result.receipt.timeline(at: seconds(origin) + phase.warmup)
             )
             if let limit = plan.ramp {
@@ -106,6 +108,41 @@ struct LoadRun: Sendable {
         )
     }
 
+    /// Closes streams, or opens those that are missing and waits until each has shown what its user was sent meanwhile.
+    private func reopen(_ wanted: Int, _ engine: any LoadDriver, before command: String?) async throws -> OpeningReport? {
+        if let command { try await Self.shell(command) }
+        let missing = try await wanted - engine.counters().live
+        try await engine.markCaughtUpTargets()
+        let begin = monotonicNow()
+        try await engine.hold(wanted)
+        guard missing > 0 else { return nil }
+        let ready = try await Double(max(begin, engine.counters().lastReadyAt) - begin) / 1e9
+        let caughtUp = try await self.caughtUp(engine, since: begin, within: plan.connectTimeout + ready)
+        return OpeningReport(streams: missing, ready: ready, caughtUp: caughtUp)
+    }
+
+    /// Seconds until every stream had shown what it was marked for; nil after so many of patience.
+    private func caughtUp(_ engine: any LoadDriver, since begin: UInt64, within patience: Double) async throws -> Double? {
+        while try await engine.streamsNotCaughtUp() > 0 {
+            try await Task.sleep(for: .milliseconds(10))
+            if Double(monotonicNow() - begin) / 1e9 > patience { return nil }
+        }
+        return Double(monotonicNow() - begin) / 1e9
+    }
+
+    private static func shell(_ command: String) async throws {
+        let status = try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Int32, any Error>) in
+            DispatchQueue.global().async {
+                do throws(LoadtestError) {
+                    continuation.resume(returning: try Subprocess.run("sh", ["-c", command]) { FileHandle.standardError.write(Data($0)) })
+                } catch {
+                    continuation.resume(throwing: error)
+                }
+            }
+        }
+        guard status == 0 else { throw LoadtestError.environment("'\(command)' ended with status \(status)", "Run it by hand, or leave 'before' out") }
+    }
+
     /// Cuts every stream and waits until all are back.
     private func storm(_ engine: any LoadDriver, after: Double, _ notes: Notes) async throws -> StormReport {
         try await Task.sleep(for: .seconds(after))
@@ -117,11 +154,8 @@ struct LoadRun: Sendable {
         let ready = Double(max(cut, back.lastReadyAt) - cut) / 1e9
         notes.marks.withLockedValue { $0.append(Mark(at: seconds(monotonicNow()), name: "all ready")) }
         try await engine.markCaughtUpTargets()
-        while try await engine.streamsNotCaughtUp() > 0 {
-            try await Task.sleep(for: .milliseconds(10))
-            if Double(monotonicNow() - cut) / 1e9 > plan.connectTimeout + ready { return StormReport(streams: streams, ready: ready, caughtUp: nil) }
-        }
-        return StormReport(streams: streams, ready: ready, caughtUp: Double(monotonicNow() - cut) / 1e9)
+        let caughtUp = try await self.caughtUp(engine, since: cut, within: plan.connectTimeout + ready)
+        return StormReport(streams: streams, ready: ready, caughtUp: caughtUp)
     }
 
     private func seconds(_ time: UInt64) -> Double { Double(time - min(time, plan.origin)) / 1e9 }

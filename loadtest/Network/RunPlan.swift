@@ -47,6 +47,8 @@ struct RunPlan: Sendable {
     var slowPercent = 0
     /// Addresses that streams come from, round robin; empty: the kernel's choice, as long as its ports last.
     var sources: [String] = []
+    /// Nodes behind the targets, whose health and version belong into the report.
+    var nodes: [Target] = []
     /// Processes of the servers to look at each second.
     var processes: [WatchedProcess] = []
     var loops = 2
@@ -56,6 +58,8 @@ struct RunPlan: Sendable {
     var outstandingLimit = 20_000
     /// Streams opened a second.
     var connectRate = 2_000
+    /// Streams that connect or wait for `ready` at the same time, of all loops together.
+    var openingAtOnce = 512
     /// Seconds until every stream must be ready.
     var connectTimeout: Double = 60
     /// Seconds that a request, or a stream's `ready`, may take.
@@ -104,9 +108,6 @@ struct RunPlan: Sendable {
     /// Everything that belongs to a user happens on one loop.
     func loop(ofUser user: Int) -> Int { user % loops }
     func user(ofStream stream: Int) -> Int { stream % users.count }
-
-    /// Bytes that a stream reads at once, and keeps room for: of many streams, one event each.
-    var readBytes: Int { connections > 4_000 ? 1_024 : 4_096 }
 
     var parts: [SendPhase] {
         phases.isEmpty ? [SendPhase(name: "steady", rate: rate, duration: duration, warmup: warmup, publish: publish, group: group, mix: mix)] : phases

@@ -46,6 +46,8 @@ struct SendPhase: Codable, Sendable, Equatable {
     var mix: Double = 0
     /// Streams held meanwhile, the first ones of the run; nil: all.
     var connections: Int?
+    /// A command for `sh -c` that is run to its end before this part's streams are opened: what happens to the servers meanwhile.
+    var before: String?
 }
 
 /// What a rate must not exceed to count as held.

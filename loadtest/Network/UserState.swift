@@ -64,12 +64,16 @@ final class StreamState {
     var checker = StreamChecker()
     var calls = CallMatcher()
     let slow: Bool
+    /// Whether operations take what this one of its user's streams shows.
+    let isFirst: Bool
+    /// Whether its user's inbox is built from what it shows. Known here, so that an event touches no user without need.
+    var isMirrored = false
     var phase = Phase.parked
     /// When it was opened; of a live stream, since when it is.
     var openedAt: UInt64 = 0
     /// Milliseconds that the server's `retry:` asked for.
     var retry: UInt64 = 1_000
-    var handler: StreamHandler?
+    var connection: StreamConnection?
     /// Whether the next end of the connection is the tool's own doing.
     var dropping = false
     /// Everything it has shown, for the oracle of `chaos`; empty in other runs.
@@ -79,5 +83,6 @@ final class StreamState {
         self.index = index
         self.user = user
         self.slow = slow
+        isFirst = user.streams.isEmpty
     }
 }

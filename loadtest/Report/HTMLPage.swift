@@ -44,7 +44,7 @@ struct HTMLPage {
         figcaption i{display:inline-block;width:16px;height:3px;border-radius:2px;margin-right:5px;vertical-align:3px}
         svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font:11px system-ui,sans-serif}svg .g{stroke:var(--grid)}
         svg path{fill:none;stroke-width:1.8;stroke-linejoin:round}svg .m{stroke:var(--bad);stroke-dasharray:4 3}svg .mt{fill:var(--bad)}svg .b{fill:var(--bad);opacity:.1}
-        pre{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:14px;overflow:auto;font-size:12.5px}
+        pre{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:14px;overflow:auto;font-size:12.5px;white-space:pre-wrap;overflow-wrap:anywhere}
         """
 }
 
@@ -77,9 +77,10 @@ extension Plot {
         guard !names.isEmpty else { return plots }
         plots.append(
             Plot(
-                title: "Memory of the servers", unit: "MiB", x: .time, y: .linear,
+                // Logarithmic, since a database's processes each count what they share, and would press the others to the ground.
+                title: "Memory of the servers", unit: "MiB of RSS", x: .time, y: .logarithmic,
                 lines: names.map { name in
-                    Line(name: name, points: samples.compactMap { s in s.processes[name].map { (s.at, Double($0.resident) / 1_048_576) } })
+                    Line(name: name, points: samples.compactMap { s in s.processes[name].map { (s.at, max(1, Double($0.resident) / 1_048_576)) } })
                 }, marks: marks
             )
         )

@@ -15,7 +15,8 @@ extension RunReport {
         text += "\(command.joined(separator: " "))\n"
         text += "machine: \(machine.cpu), \(machine.cores) cores, \(machine.memoryBytes >> 20) MiB, \(machine.system)\n"
         for server in servers {
-            text += "server \(server.url): health \(server.status.map(String.init) ?? "not answered") \(server.body?.prefix(300) ?? "")\n"
+            let health = server.status.map { $0 == 200 || $0 == 503 ? "\($0) \(server.body?.prefix(300) ?? "")" : "not told (\($0)), as by a load balancer" }
+            text += "server \(server.url): health \(health ?? "not answered")\n"
         }
         for (name, version) in versions.sorted(by: { $0.key < $1.key }) { text += "\(name): \(version)\n" }
         for clock in clocks {
@@ -42,6 +43,10 @@ extension RunReport {
                 text += cells.map { String(repeating: " ", count: max(1, 10 - $0.count)) + $0 }.joined()
                 if part.wanted != settings.connections { text += "   on \(part.streams) streams" }
                 text += part.held.map { $0 ? "  held\n" : "  broke\n" } ?? "\n"
+                if let opening = part.opening {
+                    text += "    \(opening.streams) streams ready after \(number(opening.ready, 2)) s, caught up after "
+                    text += opening.caughtUp.map { number($0, 2) + " s\n" } ?? "more than was waited for\n"
+                }
             }
             if let held = phases.last(where: { $0.held == true }) {
                 text += "last rate that held: \(Plot.label(held.phase.rate))/s\n"

@@ -81,6 +81,8 @@ struct RunReport: Codable, Sendable {
     var serverCpu: [String: Double]
     /// Microseconds of CPU of all of them for each event that a stream received; connecting is left out.
     var serverCpuPerEvent: Double?
+    /// Microseconds of CPU of all of them for each stream that was opened at the beginning.
+    var serverCpuPerConnection: Double?
     /// Bytes of RSS that all of them grew by while the streams were opened, for each.
     var serverResidentPerConnection: Double?
     /// Of workers on other machines.
@@ -135,6 +137,8 @@ struct RunReport: Codable, Sendable {
         }
         func resident(_ usage: [String: ProcessUsage]) -> Double { usage.values.reduce(0) { $0 + Double($1.resident) } }
         serverResidentPerConnection = usage.open.isEmpty || streamsReady == 0 ? nil : (resident(usage.open) - resident(usage.before)) / Double(streamsReady)
+        func cpu(_ usage: [String: ProcessUsage]) -> Double { usage.values.reduce(0) { $0 + $1.cpu } }
+        serverCpuPerConnection = usage.open.isEmpty || streamsReady == 0 ? nil : (cpu(usage.open) - cpu(usage.before)) * 1e6 / Double(streamsReady)
         serverCpuPerEvent = serverCpu.isEmpty || counters.received == 0 ? nil : serverCpu.values.reduce(0, +) * 1e6 / Double(counters.received)
         ok =
             correctness.isClean && counters.skipped == 0 && streamsReady == first.connections ?? plan.connections && phases.allSatisfy { $0.streams == $0.wanted }

@@ -49,7 +49,17 @@ struct PhaseReport: Codable, Sendable {
     var errors: UInt64
     /// Whether it kept within the limit of a ramp.
     var held: Bool?
+    /// Of a part for which streams were opened or came back; those of a run's first part are in its `connect`.
+    var opening: OpeningReport?
     var intervals: [Interval]
+}
+
+/// What streams that are opened in the middle of a run take, in seconds from the first attempt.
+struct OpeningReport: Codable, Sendable {
+    var streams: Int
+    var ready: Double
+    /// Until every stream had shown what was acknowledged before; nil if that never came.
+    var caughtUp: Double?
 }
 
 /// What all streams coming back at once took, in seconds from the cut.

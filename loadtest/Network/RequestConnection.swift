@@ -32,73 +32,53 @@ struct DueRequest {
 }
 
 /// One keep-alive connection of the pool, with one request in flight at most.
-final class RequestHandler: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
-
+final class RequestConnection: Connection {
     /// Bytes of an answer's body.
     private static let bodyLimit = 16 << 20
 
     let target: Target
     private let load: LoadLoop
     private(set) var request: DueRequest?
-    private(set) var sentAt: UInt64 = 0
+    /// When the request in flight was sent, and before the first one, when connecting began.
+    private(set) var since = monotonicNow()
     private var http = HTTPResponseParser()
     private var head: HTTPHead?
     private var body: [UInt8] = []
-    private var context: ChannelHandlerContext?
-    private var failure: String?
+    private var wasOpen = false
 
     init(target: Target, load: LoadLoop) {
         self.target = target
         self.load = load
+        super.init(loop: load.eventLoop)
     }
 
-    func channelActive(context: ChannelHandlerContext) {
-        self.context = context
+    override func opened() {
+        wasOpen = true
         load.connectionOpened(self)
     }
 
     func send(_ request: DueRequest, _ bytes: ByteBuffer, at now: UInt64) {
         precondition(self.request == nil, "a connection carries one request at a time")
         self.request = request
-        sentAt = now
-        context?.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+        since = now
+        bytes.withUnsafeReadableBytes(send)
     }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        let now = monotonicNow()
-        let buffer = unwrapInboundIn(data)
+    override func received(_ bytes: UnsafeRawBufferPointer, at now: UInt64) {
         do throws(LoadtestError) {
-            try buffer.withUnsafeReadableBytes { bytes throws(LoadtestError) in
-                try http.feed(bytes) { part throws(LoadtestError) in try take(part, at: now) }
-            }
+            try http.feed(bytes) { part throws(LoadtestError) in try take(part, at: now) }
         } catch {
             fail("malformed")
         }
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
-        self.context = nil
+    override func ended() {
+        guard wasOpen else { return load.connectionRefused(self) }
         // An answer delimited by close is complete now.
         if request != nil, failure == nil, let head, http.isCompleteAtClose() { answer(head, at: monotonicNow()) }
         let unanswered = request
         request = nil
         load.connectionClosed(self, unanswered: unanswered, reason: failure ?? "connection lost")
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        fail("connection lost")
-    }
-
-    /// Gives up the request in flight and the connection with it.
-    func fail(_ reason: String) {
-        if failure == nil { failure = reason }
-        context?.close(promise: nil)
-    }
-
-    func close() {
-        context?.close(promise: nil)
     }
 
     private func take(_ part: HTTPResponseParser.Part, at now: UInt64) throws(LoadtestError) {
@@ -120,6 +100,6 @@ final class RequestHandler: ChannelInboundHandler {
         self.request = nil
         self.head = nil
         body.withUnsafeBytes { load.answered(request, status: head.status, body: $0, at: now) }
-        if head.keepAlive, context != nil { load.connectionFree(self) } else { close() }
+        if head.keepAlive, isOpen { load.connectionFree(self) } else { close() }
     }
 }
