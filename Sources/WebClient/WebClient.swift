@@ -32,7 +32,7 @@ public enum WebClient {
         let url = folder.appendingPathComponent(name)
         let types = [
             "html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8",
-            "ts": "text/plain; charset=utf-8", "json": "application/json",
+            "ts": "text/plain; charset=utf-8", "json": "application/json", "svg": "image/svg+xml",
         ]
         return File(name: name, bytes: Array(try Data(contentsOf: url)), mediaType: types[url.pathExtension] ?? "application/octet-stream")
     }

@@ -9,8 +9,8 @@ from browser import Browser  # noqa: E402
 from harness import Cluster  # noqa: E402
 from product_site import Site  # noqa: E402
 
-# The eleventh tab's test waits for a minute, which the others use; those that stop nodes come last.
-ORDER = ["test_eviction.py", "test_files.py", "test_client.py", "test_tabs.py", "test_react.py", "test_examples.py", "test_pages.py", "test_hostile.py", "test_trouble.py"]
+# The eleventh tab's test waits for a minute, which the others use; those that stop nodes or cut streams come last.
+ORDER = ["test_eviction.py", "test_files.py", "test_client.py", "test_tabs.py", "test_react.py", "test_socketio.py", "test_examples.py", "test_pages.py", "test_hostile.py", "test_trouble.py"]
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import sys
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,14 +11,30 @@ from pathlib import Path
 from harness import eventually
 
 PAGES = Path(__file__).resolve().parent / "pages"
-REACT = Path("/usr/share/nodejs")
+
+
+def shipped(package, path):
+    """A file of a package that is there for its files alone (requirements-files.txt), where nothing imports it."""
+    return Path(sys.prefix) / "files" / package / path
+
+
+# The folders of React's two scripts by its version: Debian's, and the one that ships with Dash.
+REACT = {
+    "18": (Path("/usr/share/nodejs/react/umd/react.development.js"), Path("/usr/share/nodejs/react-dom/umd/react-dom.development.js")),
+    "18-production": (Path("/usr/share/nodejs/react/umd/react.production.min.js"), Path("/usr/share/nodejs/react-dom/umd/react-dom.production.min.js")),
+    "19": (shipped("dash", "deps/react@19.2.4.js"), shipped("dash", "deps/react-dom@19.2.4.js")),
+}
+SCRIPTS = {
+    "/vendor/socket.io.js": shipped("nicegui", "static/socket.io.min.js"),
+    **{f"/react/{version}/{name}.js": file for version, files in REACT.items() for name, file in zip(("react", "react-dom"), files, strict=True)},
+}
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 VENDOR = {"/vendor/react.js": "react.js", "/vendor/react-dom-client.js": "react-dom-client.js"}
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "content-length"}
 
 
 class Site:
-    """Serves `/site/…` from `pages`, `/react/…` from Debian's React, `/token?user=&ttl=`, and examples; everything else is the service's."""
+    """Serves `/site/…` from `pages`, scripts of others, `/token?user=&ttl=`, and examples; everything else is the service's."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -118,9 +135,10 @@ class Site:
             self.tokens.append(query["user"])
             options = ("--ttl", query["ttl"]) if "ttl" in query else ()
             self.send(handler, 200, "text/plain", self.cluster.token(query["user"], *options).encode())
-        elif path.path.startswith(("/site/", "/react/")):
-            root, name = (PAGES, path.path[6:]) if path.path.startswith("/site/") else (REACT, path.path[7:])
-            self.send(handler, 200, TYPES[Path(name).suffix], (root / name).read_bytes())
+        elif path.path.startswith("/site/"):
+            self.send(handler, 200, TYPES[Path(path.path).suffix], (PAGES / path.path[6:]).read_bytes())
+        elif path.path in SCRIPTS:
+            self.send(handler, 200, TYPES[".js"], SCRIPTS[path.path].read_bytes())
         elif path.path == "/session/token":
             self.send(handler, 200, "text/plain", self.cluster.token(self.session).encode())
         elif path.path in self.examples:

@@ -190,3 +190,66 @@ def test_refused_tokens_are_replaced(browser, site, cluster, user):
     tab.run("await client.markSeen()")
     assert site.tokens_made_for(user) == made + 1
     assert user.count()["unseen"] == 0
+
+
+def test_another_user_s_token_ends_it(browser, site, cluster, user, admin):
+    """What was one user's is not shown to the next, and the next one's feed is not mixed into it."""
+    other = cluster.fresh_user()
+    cluster.notify(user, title="for the first")
+    tab = page(browser, site, user)
+    tab.titles(["for the first"])
+    streams = site.count("GET", "/v1/notifications/sse")
+    tab.run(f"window.signedIn = {other.name!r}")
+    site.refuse("POST", "/v1/notifications/seen", 401)
+    tab.run("await attempt(client.markSeen())")
+    assert tab.value("[client.getState().status, client.getState().error.code]") == ["closed", "carillon.other_user"]
+    assert tab.value("[client.getState().notifications, client.getState().unread, client.getState().preferences]") == [[], 0, None]
+    eventually("its stream is closed", lambda: streams_of(admin, user) == [])
+    cluster.notify(other, title="for the second")
+    assert [site.count("GET", "/v1/notifications/sse"), site.count("POST", "/v1/notifications/stream-renew")] == [streams, 0]
+    assert tab.value("arrived") == [] and other.count()["unseen"] == 1
+
+
+def test_what_arrives_while_the_list_is_loaded_is_announced(browser, site, cluster, user):
+    tab = page(browser, site, user)
+    site.refuse("GET", "/v1/notifications", 502, times=2)
+    tab.run("window.loaded = client.reload()")
+    eventually("it is being loaded", lambda: site.count("GET", "/v1/notifications") > 3)
+    cluster.notify(user, title="meanwhile")
+    tab.run("await loaded")
+    tab.titles(["meanwhile"])
+    tab.until("it is announced", "arrived", lambda arrived: arrived == ["meanwhile"])
+    cluster.notify(user, title="after")
+    tab.until("once", "arrived", lambda arrived: arrived == ["meanwhile", "after"])
+
+
+def test_a_listener_that_throws_disturbs_nobody_else(browser, site, cluster, user):
+    tab = page(browser, site, user)
+    streams = site.count("GET", "/v1/notifications/sse")
+    tab.run("""
+        window.reported = [];
+        addEventListener('error', event => { reported.push(event.message); event.preventDefault(); });
+        const broken = () => { throw new Error('broken'); };
+        client.onNotification(broken);
+        client.subscribe(broken);
+        window.later = [];
+        client.onNotification(notification => later.push(notification.title));
+        client.subscribe(state => window.told = state.unread);
+    """)
+    for number, title in enumerate(("one", "two")):
+        cluster.notify(user, title=title)
+        tab.until("the others are told", "[later.length, window.told]", lambda told, number=number: told == [number + 1, number + 1])
+    assert site.count("GET", "/v1/notifications/sse") == streams, "the stream is the same"
+    assert len(tab.value("reported")) >= 4, "the page hears of it as of any other error"
+
+
+def test_all_seen_by_a_token_for_one_customer_leaves_the_others(browser, site, cluster, user):
+    for customer in ("a", "b", None):
+        cluster.notify(user, title=str(customer), customer_id=customer)
+    tab = page(browser, site, user)
+    narrow = cluster.user(user.name, "--customer", "a")
+    narrow.write("POST", "/seen")
+    # Of that customer and of none.
+    tab.until("they are seen", "client.getState().unseen", lambda unseen: unseen == 1)
+    assert tab.value("client.getState().notifications.map(item => item.seen)") == [True, False, True]
+    assert user.count()["unseen"] == 1

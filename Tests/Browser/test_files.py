@@ -11,7 +11,7 @@ import pytest
 from harness import problem
 
 FILES = Path(__file__).resolve().parents[2] / "Sources/WebClient/Resources/client"
-TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".ts": "text/plain; charset=utf-8", ".json": "application/json"}
+TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".ts": "text/plain; charset=utf-8", ".json": "application/json", ".svg": "image/svg+xml"}
 
 
 def test_every_node_serves_every_file(cluster):

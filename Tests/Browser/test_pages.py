@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from harness import PATIENCE, eventually, tolerant
+from harness import PATIENCE, eventually, problem, tolerant
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "phone": ("light", 375), "dark phone": ("dark", 375)}
@@ -89,6 +89,25 @@ def test_the_list_goes_on_as_one_scrolls(browser, cluster, user):
 
     eventually("all of them", scrolled)
     titles(tab, [str(number) for number in range(74, -1, -1)])
+
+
+def test_e_mails_are_listed(browser, cluster, user):
+    other = cluster.fresh_user()
+    tab = demo(browser, cluster, user, other=other.name)
+    tab.until("there is none", "document.getElementById('no-mails').checkVisibility()")
+    tab.click("#by-email")
+    tab.find("#title").clear()
+    tab.find("#title").send_keys("<b>By e-mail</b>")
+    tab.click("#send .main")
+    tab.until("it is listed", "document.querySelector('#mails summary strong')?.innerText", lambda text: bool(text) and "<b>By e-mail</b>" in text)
+    assert f"{user.name}@demo.example" in tab.text("#mails summary")
+    tab.click("#mails summary")
+    assert "Your container leaves Rotterdam" in tab.text("#mails pre")
+    assert tab.value("document.getElementById('no-mails').checkVisibility()") is False
+    # Its own only.
+    assert cluster.http.get(f"{cluster.url}/demo/mails", params={"user": other.name}).json() == {"data": []}
+    problem(cluster.http.get(f"{cluster.url}/demo/mails"), 422, "invalid_body")
+    assert tab.complaints() == []
 
 
 def test_the_demo_by_keyboard_alone(browser, cluster, user):
@@ -215,6 +234,30 @@ def test_the_console_shows_what_there_is(browser, cluster, user, whole_node):
     tab.find("#leave").click()
     assert tab.value("document.getElementById('board').childElementCount") == 0
     assert tab.complaints() == []
+
+
+def test_buttons_are_of_the_webhook_beside_them(browser, site, cluster):
+    """Also of two with the same URL, when one goes."""
+    ids = []
+    for event in ("chat", "task"):
+        answer = cluster.http.post(
+            f"{cluster.url}/v1/webhooks", json={"url": "http://127.0.0.1:9/same", "events": [event], "customer_id": cluster.unique()}, headers=cluster.application
+        )
+        assert answer.status_code == 201, answer.text
+        ids.append(answer.json()["id"])
+    try:
+        tab = console(browser, site.url, cluster.token("olga", "--role", "admin"))
+        rows = "[...document.querySelectorAll('section[aria-label=Webhooks] tbody tr')].filter(row => row.innerText.includes('/same'))"
+        events = tab.until("both", f"{rows}.map(row => row.children[1].innerText)", lambda events: sorted(events) == ["chat", "task"])
+        # The first one's row goes; what is left is the other's.
+        gone = ids.pop(["chat", "task"].index(events[0]))
+        assert cluster.http.delete(f"{cluster.url}/v1/webhooks/{gone}", headers=cluster.application).status_code == 204
+        tab.until("one", f"{rows}.map(row => row.children[1].innerText)", lambda left: left == events[1:])
+        tab.run(f"{rows}[0].querySelector('button').click()")
+        card(tab, "Attempts of a webhook", "it has made none", lambda text: "None." in text)
+    finally:
+        for each in ids:
+            cluster.http.delete(f"{cluster.url}/v1/webhooks/{each}", headers=cluster.application)
 
 
 def test_the_console_says_what_is_not_there(browser, cluster, whole_node):

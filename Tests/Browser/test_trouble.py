@@ -1,7 +1,9 @@
 """Nodes that die, networks that come and go, proxies that hold back: nothing is missing afterwards, and nothing is there twice."""
 
 import datetime
+import time
 
+import test_socketio
 from browser import streams_of
 from harness import eventually
 
@@ -131,15 +133,31 @@ def test_a_killed_edge(browser, site, cluster, user, admin):
     both_show(client, bare, expected)
 
 
-def test_all_edges_gone_for_a_while(browser, site, cluster, user):
+def test_socket_io_comes_back_by_itself_where_it_was(browser, site, cluster, user, admin):
+    tab = test_socketio.connected(browser, site, cluster, user, reconnectionDelay=100)
+    cluster.notify(user, title="before")
+    test_socketio.titles(tab, ["before"])
+    [stream] = streams_of(admin, user)
+    cluster.local("kill", stream["node"])
+    cluster.notify(user, title="meanwhile")
+    cluster.local("start", stream["node"])
+    test_socketio.titles(tab, ["before", "meanwhile"])
+    cluster.notify(user, title="after")
+    test_socketio.titles(tab, ["before", "meanwhile", "after"])
+    cluster.make_whole()
+
+
+def test_all_edges_gone_for_ten_seconds(browser, site, cluster, user):
     client, bare = with_client(browser, site, user, times={"retry": 100}), without(browser, site, user)
     for edge in ("edge-1", "edge-2"):
         cluster.local("kill", edge)
+    gone = time.monotonic()
     cluster.notify(user, title="nobody listens")
     # The load balancer answers in their place: come again.
     bare.until("EventSource has been sent away, and again", "events.length", lambda count: count >= 2)
     client.until("the client says so", "states", lambda states: "reconnecting" in states)
     cluster.notify(user, title="nor now")
+    eventually("ten seconds are over", lambda: time.monotonic() - gone >= 10, pause=0.5)
     cluster.make_whole()
     both_show(client, bare, ["nobody listens", "nor now"])
     client.is_open()

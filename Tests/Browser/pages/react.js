@@ -4,8 +4,8 @@ const load = source => new Promise((resolve, reject) => {
   [script.src, script.onload, script.onerror] = [source, resolve, reject];
   document.head.append(script);
 });
-await load('/react/react/umd/react.production.min.js');
-await load('/react/react-dom/umd/react-dom.production.min.js');
+await load('/react/18-production/react.js');
+await load('/react/18-production/react-dom.js');
 
 export const {
   createContext, createElement, useCallback, useContext, useEffect, useId, useMemo, useRef, useState, useSyncExternalStore,

@@ -29,7 +29,7 @@ export class CarillonError extends Error {
 
   /** Whether the same request may succeed later. */
   get isPassing() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+    return (this.status === 0 && this.code === null) || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 
@@ -43,16 +43,29 @@ export function claimsOf(token) {
   }
 }
 
+/** Whose inbox a token opens and what of it: two tokens of which this is another must not share anything. Null where that cannot be told. */
+export function scopeOf(token) {
+  const claims = token && claimsOf(token);
+  if (claims?.sub === undefined) return null;
+  return JSON.stringify([claims.sub, Array.isArray(claims.customers) ? [...claims.customers].sort() : claims.customers ?? null]);
+}
+
 /** Keeps what the application's token function answered until it is about to end or is refused. */
 export class Credentials {
   #source;
+  #scope;
+  #onOther;
   #token = null;
   #until = Infinity;
   #asking = null;
 
-  /** @param source `() => token | Promise<token>`; absent: the cookie is the credential. */
-  constructor(source) {
+  /**
+   * @param source `() => token | Promise<token>`; absent: the cookie is the credential.
+   * @param onOther is told, with an error, when a token is another user's than the first, or has other rights. Nothing is asked for with it.
+   */
+  constructor(source, onOther = () => {}) {
     this.#source = source;
+    this.#onOther = onOther;
   }
 
   /** The next one is asked for. */
@@ -73,6 +86,13 @@ export class Credentials {
       try {
         const token = await this.#source();
         if (typeof token !== 'string' || !token) throw new CarillonError({ status: 401, detail: 'The token function answered no token.' });
+        const scope = scopeOf(token);
+        if (this.#scope === undefined) this.#scope = scope;
+        if (scope !== this.#scope) {
+          const error = new CarillonError({ status: 0, code: 'carillon.other_user', detail: 'Another user has signed in, or this one has other rights: connect anew.' });
+          this.#onOther(error);
+          throw error;
+        }
         const ends = claimsOf(token)?.exp;
         this.#token = token;
         // By this machine's clock, which may be wrong: a token that seems to have ended is used all the same, and asked for anew each time.

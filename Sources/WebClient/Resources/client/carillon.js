@@ -1,6 +1,6 @@
 // The browser's client of Carillon. See docs/browser.md; types are in carillon.d.ts.
 
-import { Api, CarillonError, Credentials, claimsOf, jitter, pause } from './api.js';
+import { Api, CarillonError, Credentials, jitter, pause, scopeOf } from './api.js';
 import { Feed } from './feed.js';
 import { Inbox } from './inbox.js';
 import { safeLink } from './links.js';
@@ -34,10 +34,20 @@ let latest = null;
 /** The first one that was connected and is not closed, or null. */
 export const currentClient = () => latest;
 
+/** One listener that throws keeps nothing from the others, nor from the stream: the page hears of it as of any other error. */
+function tell(listener, what) {
+  try {
+    listener(what);
+  } catch (error) {
+    reportError(error);
+  }
+}
+
 class Client {
   #options;
   #api;
   #inbox;
+  #most;
   #filter;
   #tabs = null;
   #feed = null;
@@ -52,6 +62,8 @@ class Client {
   #isLoaded = false;
   #loadingMore = null;
   #waiting = [];
+  /** Of the last change of which it is known whether it was to be announced. */
+  #announcedTo = null;
   #leaderAt = null;
   #preferences = null;
   #counting = null;
@@ -59,8 +71,8 @@ class Client {
 
   constructor({ token, url = '', user = null, filter = {}, customer = null, pageSize = 50, maximum = 1000, shared = true, times = {} }) {
     this.#options = { user, customer, pageSize, shared, times };
-    this.#api = new Api(new URL(url || '/', globalThis.location.href).href.replace(/\/+$/, ''), new Credentials(token));
-    this.#inbox = new Inbox(Math.max(pageSize, maximum));
+    this.#api = new Api(new URL(url || '/', globalThis.location.href).href.replace(/\/+$/, ''), new Credentials(token, error => this.#end(error)));
+    this.#inbox = new Inbox(this.#most = Math.max(pageSize, maximum));
     this.#filter = filter;
     this.#state = this.#makeState();
     // Bound: React calls them on their own.
@@ -98,13 +110,27 @@ class Client {
   }
 
   close() {
+    this.#stop();
+    this.#listeners.clear();
+    this.#arrivals.clear();
+  }
+
+  #stop() {
     if (latest === this) latest = null;
     this.#life.abort();
     this.#tabs?.close();
     this.#status = 'closed';
     this.#changed();
-    this.#listeners.clear();
-    this.#arrivals.clear();
+  }
+
+  /** What was here is not for whoever is signed in now. */
+  #end(error) {
+    if (this.#life.signal.aborted) return;
+    this.#stop();
+    this.#inbox = new Inbox(this.#most);
+    this.#preferences = null;
+    this.#waiting = [];
+    this.#error = error;
   }
 
   #makeState() {
@@ -122,7 +148,7 @@ class Client {
       const [before, now] = [this.#state, this.#makeState()];
       if (Object.keys(now).every(name => now[name] === before[name])) return;
       this.#state = now;
-      for (const listener of [...this.#listeners]) listener(now);
+      for (const listener of [...this.#listeners]) tell(listener, now);
     });
   }
 
@@ -158,10 +184,9 @@ class Client {
 
   /** Whose inbox of which service this is. Tabs of another user, or with other rights, must not hear of it. */
   #key(token) {
-    const claims = token && claimsOf(token);
-    const who = claims?.sub ?? this.#options.user;
+    const who = scopeOf(token) ?? this.#options.user;
     if (who === null || who === undefined) return null;
-    return JSON.stringify([this.#api.base, who, claims?.customers ?? null, this.#options.customer]);
+    return JSON.stringify([this.#api.base, who, this.#options.customer]);
   }
 
   #wake() {
@@ -221,10 +246,12 @@ class Client {
 
   // MARK: What comes
 
-  #take(block) {
+  /** @param isLate it came while the list was being loaded. */
+  #take(block, isLate = false) {
     if (this.#life.signal.aborted || block.event === 'ready') return;
     if (block.data?.ephemeral) return this.#announce(block.data);
     if (block.event === 'resync') {
+      this.#announcedTo = block.id;
       this.#leaderAt = block.id;
       this.#waiting = [];
       this.#load();
@@ -240,14 +267,19 @@ class Client {
       return;
     }
     const [here, there] = [parsePosition(this.#inbox.position), parsePosition(block.id)];
-    if (!here || !there || there.epoch > here.epoch || comparePositions(block.from, this.#inbox.position) > 0) {
-      // Something is missing in between, or it is another life of the data.
+    const isOther = !here || !there || there.epoch !== here.epoch;
+    // Of a life of the data that the list has left behind.
+    if (isOther && isLate) return;
+    if (isOther || comparePositions(block.from, this.#inbox.position) > 0) {
+      // It is another life of the data, or something is missing in between: then the list that is loaded now has this change.
       this.#leaderAt = block.id;
+      if (!isOther && !isLate) this.#waiting.push(block);
       this.#load();
       return;
     }
-    if (comparePositions(block.id, this.#inbox.position) <= 0) return;
+    if (comparePositions(block.id, this.#inbox.position) <= 0) return this.#announceListed(block);
     const { fresh, count, reload } = this.#inbox.apply(block);
+    this.#announcedTo = block.id;
     this.#changed();
     if (fresh) this.#announce(fresh);
     if (reload) this.#load();
@@ -255,7 +287,16 @@ class Client {
   }
 
   #announce(notification) {
-    for (const listener of [...this.#arrivals]) listener(notification);
+    for (const listener of [...this.#arrivals]) tell(listener, notification);
+  }
+
+  /** It came while the list was being loaded, which has it: it has arrived all the same. What a stream says again after a hand-over has not. */
+  #announceListed({ event, id, data }) {
+    if (comparePositions(id, this.#announcedTo) <= 0) return;
+    this.#announcedTo = id;
+    if (event !== 'message' || this.#inbox.get(data.id)?.read) return;
+    const { unread, ...notification } = data;
+    this.#announce(this.#inbox.get(data.id) ?? notification);
   }
 
   /** The stream is past what this tab has: it missed something. */
@@ -309,7 +350,9 @@ class Client {
       this.#changed();
       const waiting = this.#waiting;
       this.#waiting = [];
-      for (const block of waiting) this.#take(block);
+      // Of a list that was loaded before anything came, nothing has just arrived.
+      if (this.#announcedTo === null) this.#announcedTo = waiting[0]?.from ?? this.#inbox.position;
+      for (const block of waiting) this.#take(block, true);
     });
   }
 

@@ -71,7 +71,10 @@ function reason(error) {
   return `Not available: ${error.message}`;
 }
 
-/** A card with a table. `load` answers rows of cells; a cell is text, a number, or an element. */
+/** A row of cells that shows the thing of that id, wherever it stands. */
+const keyed = (key, ...cells) => Object.assign(cells, { key });
+
+/** A card with a table. `load` answers rows of cells; a cell is text, a number, or an element. Rows whose buttons do something have a key. */
 function table({ title, columns, load, every, tools = null, empty = 'None.', half = false }) {
   const absent = make('p', { class: 'absent', role: 'status' }, 'Loading…');
   const body = make('tbody');
@@ -86,7 +89,7 @@ function table({ title, columns, load, every, tools = null, empty = 'None.', hal
     const next = new Map();
     for (const cells of rows) {
       const nodes = cells.map(nodeOf);
-      const first = `${nodes[0].textContent} ${nodes.map(buttonsOf).join()}`;
+      const first = `${cells.key ?? nodes[0].textContent} ${nodes.map(buttonsOf).join()}`;
       let key = first;
       for (let copy = 2; next.has(key); copy++) key = `${first} ${copy}`;
       const row = known.get(key) ?? make('tr', {}, ...columns.map(([, kind]) => make('td', { class: kind })));
@@ -175,8 +178,8 @@ function start(who) {
       const asked = search.value.trim();
       const { data } = asked ? await get('/v1/admin/connections', { user_id: asked }) : await (connections ?? get('/v1/admin/connections', { limit: 50 }));
       const close = user => act('Disconnect', user, () => api.call('POST', `/v1/admin/users/${encodeURIComponent(user)}/disconnect`), users.read);
-      if (asked) return data.map(each => [each.user_id, `${each.node}, ${ago(each.since)}`, close(each.user_id)]);
-      return data.map(each => [each.user_id, each.connections ?? '', close(each.user_id)]);
+      if (asked) return data.map(each => keyed(each.connection_id, each.user_id, `${each.node}, ${ago(each.since)}`, close(each.user_id)));
+      return data.map(each => keyed(each.user_id, each.user_id, each.connections ?? '', close(each.user_id)));
     },
   });
 
@@ -208,11 +211,11 @@ function start(who) {
 
   const letters = table({
     title: 'Dead letters', every: SELDOM, columns: [['Queue'], ['For'], ['Attempts', 'number'], ['Error'], ['Since'], ['', 'number']],
-    load: async () => (await get('/v1/admin/dead-letters', { limit: 50 })).data.map(each => [
-      each.queue, each.endpoint ?? each.user_id ?? each.notification_id, each.attempts, each.error ?? '', when(each.at),
+    load: async () => (await get('/v1/admin/dead-letters', { limit: 50 })).data.map(each => keyed(
+      each.id, each.queue, each.endpoint ?? each.user_id ?? each.notification_id, each.attempts, each.error ?? '', when(each.at),
       make('span', {}, act('Retry', each.id, () => api.call('POST', `/v1/admin/dead-letters/${each.id}/retry`), letters.read),
         act('Delete', each.id, () => api.call('DELETE', `/v1/admin/dead-letters/${each.id}`), letters.read)),
-    ]),
+    )),
   });
 
   const attempts = table({
@@ -226,15 +229,15 @@ function start(who) {
 
   const webhooks = table({
     title: 'Webhooks', every: SELDOM, columns: [['URL'], ['Events'], ['State'], ['Failures', 'number'], ['Last error'], ['', 'number']],
-    load: async () => (await get('/v1/webhooks')).data.map(each => [
-      each.url, (each.events ?? []).join(', '), state(each.status), each.failure_count, each.last_error ?? '',
+    load: async () => (await get('/v1/webhooks')).data.map(each => keyed(
+      each.id, each.url, (each.events ?? []).join(', '), state(each.status), each.failure_count, each.last_error ?? '',
       make('span', {}, act('Attempts', each.url, () => {
         attempts.of = each.id;
         attempts.element.hidden = false;
         attempts.element.querySelector('h2').textContent = `Attempts: ${each.url}`;
         return attempts.read();
       }, webhooks.read), each.status === 'ACTIVE' ? null : act('Enable', each.url, () => api.call('POST', `/v1/webhooks/${each.id}/enable`), webhooks.read)),
-    ]),
+    )),
   });
 
   // --- Rates and latencies

@@ -98,8 +98,12 @@ draw(client.getState());
 const more = () => attempt(client.loadMore());
 byID('more').addEventListener('click', more);
 const sight = new IntersectionObserver(entries => entries.some(entry => entry.isIntersecting) && more(), { rootMargin: '200px' });
-// An observer hears of a change only: observing anew asks again while the end is in sight.
-client.subscribe(() => {
+// An observer hears of a change only: observing anew asks again while the end is in sight. Not for any other news: one that fails is news, too.
+let [shown, filtered] = [-1, null];
+client.subscribe(({ notifications, filter, status }) => {
+  const now = `${status} ${notifications.length}`;
+  if (now === shown && filter === filtered) return;
+  [shown, filtered] = [now, filter];
   sight.unobserve(byID('more'));
   sight.observe(byID('more'));
 });
@@ -141,6 +145,7 @@ async function send(to, number) {
     body: JSON.stringify({
       user_id: to, type: byID('send-type').value, title: byID('title').value + (number ? ` ${number}` : ''), content: byID('content').value || null,
       level: byID('level').value, priority: byID('priority').value, link_url: byID('link').value || null,
+      ...(byID('by-email').checked && { channels: ['in_app', 'email'] }),
     }),
   });
   if (!answer.ok) throw new Error((await answer.json()).detail);
@@ -151,6 +156,7 @@ async function sendAll(to, count) {
   try {
     for (let number = 1; number <= count; number++) await send(to, count > 1 ? number : null);
     say(count > 1 ? `${count} sent to ${to}.` : `Sent to ${to}.`);
+    if (byID('by-email').checked) expectMails();
   } catch (error) {
     say(error.message);
   }
@@ -165,6 +171,29 @@ byID('send').addEventListener('submit', event => {
 byID('ten').addEventListener('click', () => sendAll(byID('to').value, 10));
 byID('other').addEventListener('click', () => sendAll(other, 1));
 
+// --- E-mails -----------------------------------------------------------------------------------------------------------------
+
+async function showMails() {
+  const answer = await fetch(`/demo/mails?user=${encodeURIComponent(user)}`);
+  if (!answer.ok) {
+    byID('no-mails').textContent = answer.status === 404 ? 'They do not go to files here.' : 'They cannot be listed now.';
+    return;
+  }
+  const { data } = await answer.json();
+  byID('no-mails').hidden = data.length > 0;
+  byID('mails').replaceChildren(...data.map(mail => make('li', {}, make('details', {},
+    make('summary', {}, make('strong', {}, mail.subject ?? 'No subject'), ' to ', mail.to, ' ', make('time', { datetime: mail.at }, ago(mail.at))),
+    make('pre', {}, mail.text ?? '')))));
+}
+
+/** A worker sends them, in a moment or, by what the type wants, later. */
+async function expectMails() {
+  for (const seconds of [0.5, 1, 2, 4]) {
+    await new Promise(resolve => setTimeout(resolve, seconds * 1000));
+    await attempt(showMails());
+  }
+}
+
 // --- The other user and the preferences --------------------------------------------------------------------------------------
 
 if (isFramed) {
@@ -174,6 +203,8 @@ if (isFramed) {
   byID('frame-title').textContent = `The other user: ${other}`;
   byID('frame').src = `/demo?${new URLSearchParams({ user: other, framed: '' })}`;
   drawPreferences();
+  attempt(showMails());
+  document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && attempt(showMails()));
 }
 
 async function drawPreferences() {

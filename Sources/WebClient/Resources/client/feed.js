@@ -92,7 +92,12 @@ export class Feed {
         this.#pollsUntil = Date.now() + Math.min(this.#times.polling, 30_000 * 2 ** Math.min(this.#mutes++, 6));
         continue;
       }
-      if (polls && end.heard) continue;
+      // One that answers at once and has nothing to say would be asked without a pause.
+      if (polls && end.heard && !end.isIdle) continue;
+      if (polls && end.heard) {
+        await this.#rest(this.#retry, signal);
+        continue;
+      }
       if (polls && !end.error?.isPassing) this.#pollsUntil = 0;
       this.#onStatus(navigator.onLine === false ? 'offline' : 'reconnecting', end.error ?? null);
       if (!end.heard) failures += 1;
@@ -165,6 +170,7 @@ export class Feed {
   async #poll(signal) {
     const attempt = (this.#attempt = new AbortController());
     const timer = setTimeout(() => attempt.abort(), this.#times.poll);
+    const began = performance.now();
     this.#heardAt = Date.now();
     this.#onStatus('polling', null);
     try {
@@ -175,7 +181,7 @@ export class Feed {
       if (response.status === 204) return { heard: true, evicted: true };
       if (!response.ok) return { error: await CarillonError.from(response) };
       const { events, last_event_id } = await response.json();
-      const end = { heard: true };
+      const end = { heard: true, isIdle: events.length === 0 && performance.now() - began < 500 };
       for (const { event, id, data } of events) {
         this.#take({ event: !event || event === 'notification' ? 'message' : event, id: id ?? undefined, data: typeof data === 'string' ? data : JSON.stringify(data) }, end);
       }

@@ -81,7 +81,9 @@ export class Inbox {
       this.#put(stripped(data), true);
       if (!data.seen) this.#unseen += 1;
     } else if (event === 'update' && data.all) {
-      this.#items = this.#items.map(item => (item.seen ? item : this.#keep({ ...item, seen: true })));
+      // A token that sees some customers marks each of them on its own; null are those of none.
+      const { customer_id } = data;
+      this.#items = this.#items.map(item => (item.seen || (customer_id !== undefined && item.customer_id !== customer_id) ? item : this.#keep({ ...item, seen: true })));
       this.#unseen = data.unseen;
     } else if (event === 'update') {
       const before = this.#byID.get(data.id);

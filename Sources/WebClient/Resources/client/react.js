@@ -14,14 +14,16 @@ export function createCarillonReact(React) {
   /** Connects with these options (see `connect`), or takes `client`, for all that is inside. */
   function CarillonProvider({ client, options, children }) {
     const [own, setOwn] = useState(null);
+    const [users, setUsers] = useState(0);
     useEffect(() => {
       if (client) return undefined;
       const made = connect(options);
+      // The token function answered another user's token.
+      made.subscribe(({ error }) => error?.code === 'carillon.other_user' && setUsers(users + 1));
       setOwn(made);
       return () => made.close();
-      // Another user needs another provider: `key`.
       // eslint-disable-next-line react-hooks/exhaustive-deps
-    }, [client]);
+    }, [client, users]);
     const value = client ?? own;
     return value ? h(Context.Provider, { value }, children) : null;
   }
