@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Starting and stopping: the whole, and one of it.
 
-# How long a graceful stop may take: the drain window is 20 s, and a database may have much to write at the end.
-readonly STOP_SECONDS=60
+# How long a graceful stop may take: the drain window is 20 s, an e-mail under way has 40 s, and a database may have much to write at the end.
+readonly STOP_SECONDS=90
 # How long one may take to be ready. A database may have to replay what it did not write to its files.
 readonly READY_SECONDS=90
 

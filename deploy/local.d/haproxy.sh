@@ -13,7 +13,7 @@ server_lines() { # KIND COUNT OPTIONS, in which NAME stands for the node's name
 # session_lines: which edge a session of Socket.IO is on, by its id.
 session_lines() {
     local i
-    for ((i = 1; i <= SHAPE_EDGES; i++)); do printf '    use-server edge-%s if { urlp(sid) -m beg edge-%s. }\n' "$i" "$i"; done
+    for ((i = 1; i <= SHAPE_EDGES; i++)); do printf '    use-server edge-%s if { urlp(sid),regsub([.][0-9a-z]*$,) -m str edge-%s }\n' "$i" "$i"; done
 }
 
 # haproxy_configuration prints the configuration of this cluster.

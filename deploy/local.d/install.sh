@@ -4,14 +4,14 @@
 # The programs only: the services which Debian would start for them are neither wanted nor used.
 PACKAGES_TO_RUN=(postgresql redis-server haproxy curl ca-certificates)
 PACKAGES_TO_BUILD=(libpq-dev libhiredis-dev libcurl4-openssl-dev zlib1g-dev)
-# The last three are the rivals that the load generator is tried on.
-PACKAGES_TO_TEST=(python3 python3-venv shellcheck nginx libnginx-mod-nchan pushpin)
+# The compiler is for the benchmarks' pieces in C; the last three are the rivals that the load generator is tried on.
+PACKAGES_TO_TEST=(python3 python3-venv shellcheck gcc libc6-dev nginx libnginx-mod-nchan pushpin)
 
 # has_package NAME: by what it is needed for, so that a machine that got it another way is left alone.
 has_package() {
     case $1 in
         postgresql) find_postgres_programs ;;
-        redis-server | haproxy | curl | shellcheck | python3) type -P "$1" >/dev/null ;;
+        redis-server | haproxy | curl | shellcheck | python3 | gcc) type -P "$1" >/dev/null ;;
         python3-venv) type -P python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         libpq-dev) [[ -f /usr/include/postgresql/libpq-fe.h ]] ;;
         libhiredis-dev) [[ -f /usr/include/hiredis/hiredis.h ]] ;;

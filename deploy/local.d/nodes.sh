@@ -87,6 +87,11 @@ start_node() {
     local -a own=()
     use_binary
     node_environment
+    # Over those of `env`: a node has no more rights than its role needs.
+    node_database_url
+    ENVIRONMENT+=("CARILLON_DATABASE_URL=$REPLY")
+    redis_url_of "${1%-*}"
+    ENVIRONMENT+=("CARILLON_REDIS_URL=$REPLY")
     port_of "$1"
     ENVIRONMENT+=("CARILLON_NODE_NAME=$1" "CARILLON_PORT=$REPLY")
     if [[ -s $STATE/overrides/$1 ]]; then mapfile -t own <"$STATE/overrides/$1"; fi

@@ -112,15 +112,28 @@ database_url() {
     REPLY=postgres://carillon:$password@127.0.0.1:$REPLY/carillon
 }
 
-# query DATABASE SQL prints the answer.
-query() {
+# node_database_url: as the role of the nodes, which has rights on rows and functions only.
+node_database_url() {
     local password
+    secret postgres-node 16
+    password=$REPLY
+    port_of postgres
+    REPLY=postgres://carillon_node:$password@127.0.0.1:$REPLY/carillon
+}
+
+# run_psql DATABASE ARGUMENT…
+run_psql() {
+    local password database=$1
+    shift
     secret postgres 16
     password=$REPLY
     port_of postgres
     PGPASSWORD=$password PGCONNECT_TIMEOUT=2 "$POSTGRES_PROGRAMS/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
-        -h 127.0.0.1 -p "$REPLY" -U carillon -d "$1" -c "$2" 9>&-
+        -h 127.0.0.1 -p "$REPLY" -U carillon -d "$database" "$@" 9>&-
 }
+
+# query DATABASE SQL prints the answer.
+query() { run_psql "$1" -c "$2"; }
 
 ready_postgres() {
     prepare_postgres
@@ -129,8 +142,10 @@ ready_postgres() {
 
 create_database() {
     prepare_postgres
-    [[ -z $(query postgres "SELECT 1 FROM pg_database WHERE datname = 'carillon'") ]] || return 0
-    query postgres 'CREATE DATABASE carillon'
+    if [[ -z $(query postgres "SELECT 1 FROM pg_database WHERE datname = 'carillon'") ]]; then query postgres 'CREATE DATABASE carillon'; fi
+    run_psql carillon -v owner=carillon -v node=carillon_node -f "$HERE/postgres/roles.sql"
+    secret postgres-node 16
+    query postgres "ALTER ROLE carillon_node PASSWORD '$REPLY'"
 }
 
 # kill_postgres: its backends end by themselves when they miss the postmaster, and it cannot start again before the last has.

@@ -6,6 +6,8 @@ TEST_PASSED=0
 TEST_FAILED=0
 TEST_FOLDER=
 TEST_FINISHED=no
+# What to read first when something failed.
+TEST_FAILURES=
 
 verb_test() {
     local long=no name
@@ -55,6 +57,8 @@ finish_test() {
         fi
         rm -rf -- "$TEST_FOLDER"
     fi
+    # Once more, where nobody has to look for it.
+    if [[ -n $TEST_FAILURES ]]; then say "$TEST_FAILURES"; fi
     printf '%d passed, %d failed\n' "$TEST_PASSED" "$TEST_FAILED"
     [[ $TEST_FAILED -eq 0 ]] || exit 1
     exit "$status"
@@ -63,11 +67,23 @@ finish_test() {
 pass() { TEST_PASSED=$((TEST_PASSED + ${1:-1})); }
 fail() { TEST_FAILED=$((TEST_FAILED + ${1:-1})); }
 
+# failure TITLE: its report comes on standard input, and again at the end of everything.
+failure() { TEST_FAILURES+="FAILED  $1"$'\n'"$(cat)"$'\n\n'; }
+
 # check TITLE COMMAND…: one test that is a command.
 check() {
-    local title=$1
+    local title=$1 log=$TEST_FOLDER/out/check.log status=0 began=$SECONDS
     shift
-    if "$@"; then pass; say "ok      $title"; else fail; say "FAILED  $title"; fi
+    "$@" >"$log" 2>&1 || status=$?
+    cat "$log" >&2
+    if [[ $status -eq 0 ]]; then
+        pass
+        say "ok      $title ($((SECONDS - began)) s)"
+    else
+        fail
+        failure "$title" < <(tail -n 60 "$log")
+        say "FAILED  $title"
+    fi
 }
 
 # The folders of Tests that pytest runs; Conformance is always among them.
@@ -98,19 +114,23 @@ test_prepare() {
 # prepare_python makes the environment of the Python clients in the state folder, anew when their versions changed.
 prepare_python() {
     local sum folder
-    local -a files=() arguments=()
+    local -a files=() arguments=() packages=()
+    mapfile -t packages < <(compgen -G "$ROOT/Tests/*/requirements-files.txt")
     mapfile -t files < <(pytest_folders | sed 's/$/\/requirements.txt/')
     for folder in "${files[@]}"; do
         if [[ -f $folder ]]; then arguments+=(-r "$folder"); fi
     done
     [[ ${#arguments[@]} -gt 0 ]] || die "Tests/Conformance/requirements.txt is missing"
     mkdir -p "$STATE"
-    sum=$({ python3 --version; for folder in "${arguments[@]}"; do [[ $folder == -r ]] || cat "$folder"; done; } | sha256sum)
+    sum=$({ python3 --version; for folder in "${arguments[@]}"; do [[ $folder == -r ]] || cat "$folder"; done; cat "${packages[@]}"; } | sha256sum)
     if [[ ! -f $STATE/venv/made-for || $(<"$STATE/venv/made-for") != "$sum" ]]; then
         say "installing the Python clients"
         rm -rf -- "$STATE/venv"
         python3 -m venv "$STATE/venv" >&2 || die "python3 cannot make a virtual environment"
         "$STATE/venv/bin/pip" install --quiet --disable-pip-version-check "${arguments[@]}" >&2 || die "the Python clients cannot be installed"
+        for folder in "${packages[@]}"; do
+            "$STATE/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$STATE/venv/files" -r "$folder" >&2 || die "what $folder names cannot be installed"
+        done
         printf '%s\n' "$sum" >"$STATE/venv/made-for"
     fi
 }
@@ -121,6 +141,7 @@ test_versions() {
     swift --version 2>/dev/null | sed -n 1p
     "$REPLY/postgres" --version
     redis-server --version
+    pgbouncer --version | sed -n 1p
     haproxy -v | sed -n 1p
     chromium --version 2>/dev/null
     chromedriver --version
@@ -129,7 +150,7 @@ test_versions() {
 }
 
 test_scripts() {
-    shellcheck -x -a "$HERE/local" && shellcheck "$ROOT/.ci/run" "$ROOT/loadtest/benchmarks/generator" &&
+    shellcheck -x -a "$HERE/local" && shellcheck "$HERE/render-proxy" "$HERE/render-redis-users" "$HERE/fuzz" "$HERE/container/collect" && shellcheck "$ROOT/.ci/run" "$ROOT/loadtest/benchmarks/generator" &&
         (cd "$ROOT" && shellcheck -x loadtest/rivals/nchan loadtest/rivals/pushpin loadtest/rivals/compare)
 }
 
@@ -158,13 +179,14 @@ test_swift() {
     check "no warnings in our own sources" no_warnings "$log"
 
     # Target by target: all at once hold so many sockets that Foundation, which looks through them when it starts a server, reads past their list.
-    local target status
+    local target status began
     for folder in "$ROOT"/Tests/*Tests/; do
         target=$(basename "$folder")
         log=$TEST_FOLDER/out/$target.log
         status=0
+        began=$SECONDS
         timeout --kill-after=10 900 swift test "${flags[@]}" --skip-build --filter "^$target\\." >"$log" 2>&1 </dev/null || status=$?
-        count_swift_tests "$target" "$log" "$status"
+        count_swift_tests "$target" "$log" "$status" "$began"
     done
 
     folder=$(swift build --package-path "$ROOT" --show-bin-path 2>/dev/null)
@@ -176,7 +198,7 @@ no_warnings() {
     ! grep -E "^$ROOT/(Sources|Tests|loadtest|Package\.swift).*: warning: |^warning: '$(basename "${ROOT,,}")'" "$1" >&2
 }
 
-# count_swift_tests TARGET LOG STATUS reads Swift Testing's own lines: one for each test, whatever its number of cases.
+# count_swift_tests TARGET LOG STATUS BEGAN reads Swift Testing's own lines: one for each test, whatever its number of cases.
 count_swift_tests() {
     local passed failed skipped
     passed=$(grep -cE '^[^ ] Test .* passed after [0-9.]+ seconds' <(grep -vE '^[^ ] Test run ' "$2")) || true
@@ -186,9 +208,12 @@ count_swift_tests() {
     if [[ $failed -eq 0 && ($3 -ne 0 || $passed -eq 0) ]]; then
         failed=1
         tail -n 60 "$2" >&2
+        failure "$1 (exit status $3)" < <(tail -n 60 "$2")
+    elif [[ $((failed + skipped)) -gt 0 ]]; then
+        grep -E '^✘|^➜ Test .* skipped' "$2" >&2 || true
+        failure "$1" < <(grep -E -A 4 '^✘|^➜ Test .* skipped' "$2" | head -n 200)
     fi
-    grep -E '^✘|^➜ Test .* skipped' "$2" >&2 || true
-    say "$1: $passed passed, $((failed + skipped)) failed (exit status $3)"
+    say "$1: $passed passed, $((failed + skipped)) failed (exit status $3, $((SECONDS - $4)) s)"
     pass "$passed"
     fail $((failed + skipped))
 }
@@ -220,6 +245,26 @@ test_cluster() {
     check "load generator (${load[*]})" run_load "${load[@]}"
     test_scenarios
     check "chaos (${chaos[*]})" run_chaos --html "$TEST_FOLDER/chaos.html" "${chaos[@]}"
+    check "no secret is in any log" no_secret_in_logs "$CARILLON_LOCAL_STATE"
+}
+
+# no_secret_in_logs STATE: what all of the above had every node and server log, searched for the cluster's own secrets, and for what
+# looks like a token, an API key, a webhook's secret, a ticket, or a password.
+no_secret_in_logs() {
+    local file secret wrong=0
+    local pattern='eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.|(^|[^A-Za-z0-9_])ck_[A-Za-z0-9_-]{43}|whsec_[A-Za-z0-9/+=_-]{16,}'
+    pattern+='|[?&](ticket|token)=[^-&[:space:]"]|(Bearer|Basic) [A-Za-z0-9._-]{8,}|://[^:/@[:space:]"]*:[^@/[:space:]"]+@'
+    [[ -n $(find "$1/logs" -name 'api-1*' -size +0) ]] || { say "there is no log to search"; return 1; }
+    # Where, not what.
+    if grep -rnaoE -- "$pattern" "$1/logs" | cut -d: -f1,2 | uniq | head -n 5 | grep . >&2; then wrong=1; fi
+    for file in "$1"/secrets/*; do
+        secret=$(<"$file")
+        if [[ ${#secret} -ge 16 ]] && grep -rqaF -- "$secret" "$1/logs"; then
+            say "the secret ${file##*/} is in a log"
+            wrong=1
+        fi
+    done
+    return "$wrong"
 }
 
 # Every scenario and way to publish of the load generator, for a few seconds; all that it counts as wrong must be 0.
@@ -238,6 +283,14 @@ phases:
 YAML
     check "load generator: a file of phases" run_load "${few[@]}" --scenario "$TEST_FOLDER/scenario.yaml" --html "$TEST_FOLDER/run.html"
     for name in nchan pushpin; do check "load generator: $name" run_rival "$name" "${few[@]}"; done
+    check "benchmark: rows of fan-out have figures, and nothing allocates more than it may" run_fan_out
+}
+
+# With tiny sizes: what it says of speed is not looked at.
+run_fan_out() {
+    # The others are made of the same pieces.
+    local -a rows=(idle-cluster memory broadcast direct-cpu stored resuming allocations)
+    CARILLON_BIN=$TEST_BINARY LOADTEST_BIN=$TEST_LOADTEST timeout --kill-after=60 300 "$ROOT/loadtest/benchmarks/fan-out" "${rows[@]}" --short --thresholds debug </dev/null >&2
 }
 
 run_rival() {
@@ -277,10 +330,10 @@ run_load() {
 
 # run_pytest FOLDER counts what pytest reports; a skipped test is a failed one.
 run_pytest() {
-    local title=${1#"$ROOT"/} report status=0 total=0 failed=0 name
+    local title=${1#"$ROOT"/} report status=0 total=0 failed=0 name began=$SECONDS
     report=$TEST_FOLDER/out/$(basename "$1").xml
     say "running $title"
-    PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 1500 "$STATE/venv/bin/python" -m pytest -ra -p no:cacheprovider \
+    PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 1500 "$STATE/venv/bin/python" -m pytest -ra --durations=10 -p no:cacheprovider \
         --junitxml="$report" "$1" </dev/null >&2 || status=$?
     if [[ -s $report ]]; then
         total=$(attribute tests "$report")
@@ -290,11 +343,25 @@ run_pytest() {
         failed=1
         total=$((total > 0 ? total : 1))
     fi
+    if [[ $failed -gt 0 ]]; then failure "$title (exit status $status)" < <(test_report "$report"); fi
     # A test whose teardown fails as well counts twice among the failures and once in the total.
     if [[ $failed -gt $total ]]; then total=$failed; fi
-    say "$title: $((total - failed)) passed, $failed failed (exit status $status)"
+    say "$title: $((total - failed)) passed, $failed failed (exit status $status, $((SECONDS - began)) s)"
     pass $((total - failed))
     fail "$failed"
+}
+
+# test_report FILE: the names, the messages and the last lines of what failed in a JUnit report.
+test_report() {
+    [[ -s $1 ]] || { echo "no report was written"; return; }
+    "$STATE/venv/bin/python" - "$1" <<'PYTHON'
+import sys, xml.etree.ElementTree as tree
+for case in tree.parse(sys.argv[1]).iter("testcase"):
+    for kind in ("failure", "error", "skipped"):
+        for found in case.findall(kind):
+            print(f"{kind}: {case.get('classname')} {case.get('name')} after {case.get('time')} s")
+            print("\n".join((found.text or found.get("message") or "").splitlines()[-40:]))
+PYTHON
 }
 
 # attribute NAME FILE: of the only testsuite element in a JUnit report.
