@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import random
+import re
 import resource
 import shutil
 import signal
@@ -23,6 +24,12 @@ import requests
 from carillon import PATIENCE, Stream, bearer, forged
 
 SECRET = "a secret of the tests' own nodes, long enough"
+
+
+# What must be in no log: tokens, API keys, webhooks' secrets, tickets, credentials of headers and of URLs.
+LEAKS = re.compile(
+    r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.|\bck_[\w-]{43}|whsec_[\w/+=-]{16,}|[?&](?:ticket|token)=[^-&\s\"]|(?:Bearer|Basic) [\w.-]{8,}|"
+    r"://[^:/@\s\"]*:[^@/\s\"]+@|" + re.escape(SECRET))
 
 
 def raise_descriptor_limit():
@@ -129,9 +136,9 @@ class Postgres(Program):
     # Postgres does not run as root.
     user = "postgres" if os.geteuid() == 0 else None
 
-    def __init__(self, folder, name="postgres", of=None):
+    def __init__(self, folder, name="postgres", of=None, settings=None):
         super().__init__(name, folder)
-        self.port = free_port()
+        self.port, self.settings = free_port(), settings or {}
         self.home = os.path.join(folder, name)
         os.mkdir(self.home)
         if self.user:
@@ -158,7 +165,7 @@ class Postgres(Program):
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "on", "full_page_writes": "on",
             "synchronous_commit": "on", "max_connections": 100, "wal_keep_size": "256MB", "hot_standby": "on", "timezone": "UTC",
             "wal_receiver_status_interval": "1s", "wal_retrieve_retry_interval": "200ms",
-        }  # fmt: skip
+        } | self.settings  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self.spawn([f"{self.programs}/postgres", "-D", self.data, *options], user=self.user, on_death="QUIT")
         until(lambda: self.sql("SELECT 1") == "1", f"{self.name} to start")
@@ -225,9 +232,9 @@ class Redis(Program):
 
 
 class Node(Program):
-    def __init__(self, world, name, role, settings):
+    def __init__(self, world, name, role, settings, binary=None):
         super().__init__(name, world.folder)
-        self.world, self.role = world, role
+        self.world, self.role, self.binary = world, role, binary or world.binary
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = settings
@@ -235,7 +242,7 @@ class Node(Program):
 
     def start(self):
         environment = self.world.environment | {"CARILLON_NODE_NAME": self.name, "CARILLON_PORT": str(self.port)} | self.settings
-        self.spawn([self.world.binary, "serve", "--roles", self.role], environment)
+        self.spawn([self.binary, "serve", "--roles", self.role], environment)
 
     def health(self):
         answer = requests.get(self.url + "/health/ready", timeout=PATIENCE)
@@ -244,6 +251,11 @@ class Node(Program):
     def is_whole(self):
         status, body = self.health()
         return status == 200 and body["status"] == "ready" and body["postgres"] and body["redis"]
+
+    def leaks(self):
+        """Lines of its log that say what they must not."""
+        with open(self.log, errors="replace") as file:
+            return [line for line in file if LEAKS.search(line)]
 
     def metrics(self):
         values = {}
@@ -281,7 +293,7 @@ class World:
 
     def _begin(self):
         self.binary = os.environ["CARILLON_BIN"]
-        self.postgres = self._keep(Postgres(self.folder))
+        self.postgres = self._keep(self.make_postgres(self.folder))
         self.redis = self.make_redis(self.folder)
         for program in getattr(self.redis, "programs", [self.redis]):
             self._keep(program)
@@ -294,7 +306,7 @@ class World:
             until(lambda: self.postgres.sql("SELECT state FROM pg_stat_replication") == "streaming", "the replica to stream")
         places = ",".join(f"127.0.0.1:{port}" for port in hosts)
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("CARILLON_")} | {
-            "CARILLON_HOST": "127.0.0.1", "CARILLON_DATABASE_URL": f"postgresql://carillon@{places}/carillon?target_session_attrs=read-write",
+            "CARILLON_HOST": "127.0.0.1", "CARILLON_DATABASE_URL": self.database_url(places),
             "CARILLON_REDIS_URL": self.redis.url, "CARILLON_JWT_SECRET": SECRET, "CARILLON_LOG_LEVEL": "info",
             # There is nobody whom a large job should spare.
             "CARILLON_JOB_REST": "0",
@@ -302,10 +314,20 @@ class World:
         self.carillon("migrate")
         self.key = self.carillon("apikey", "create", "--name", "tests", "--scopes", "notify")
         apis, edges, workers = self.shape
-        self.apis = [self._keep(Node(self, f"api-{number + 1}", "api", {})) for number in range(apis)]
-        self.edges = [self._keep(Node(self, f"edge-{number + 1}", "edge", self.edge_settings)) for number in range(edges)]
-        self.workers = [self._keep(Node(self, f"worker-{number + 1}", "worker", {})) for number in range(workers)]
+        self.apis = [self._keep(Node(self, f"api-{number + 1}", "api", self.settings_of("api"))) for number in range(apis)]
+        self.edges = [self._keep(Node(self, f"edge-{number + 1}", "edge", self.settings_of("edge"))) for number in range(edges)]
+        self.workers = [self._keep(Node(self, f"worker-{number + 1}", "worker", self.settings_of("worker"))) for number in range(workers)]
         self.wait_until_whole()
+
+    def make_postgres(self, folder):
+        return Postgres(folder)
+
+    def database_url(self, places):
+        """What the nodes and commands reach the database by, whose servers are at these places."""
+        return f"postgresql://carillon@{places}/carillon?target_session_attrs=read-write"
+
+    def settings_of(self, role):
+        return self.edge_settings if role == "edge" else {}
 
     def _keep(self, program):
         self.programs.append(program)
@@ -317,7 +339,9 @@ class World:
                 print(f"--- the end of {program.name}'s log\n{program.tail()}")
         for program in reversed(self.programs):
             program.end()
+        leaks = {} if kind is not None else {node.name: found for node in self.nodes if (found := node.leaks())}
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert not leaks, f"secrets in logs: {leaks}"
 
     @property
     def nodes(self):
@@ -350,6 +374,20 @@ class World:
 
     def stream(self, user, edge=0, last=None, headers=None):
         return Stream(self.token(user), self.edges[edge].url, last=last, headers=headers)
+
+    def stream_when_possible(self, user, edge=0, last=None, patience=60):
+        """As a client does that is closed as long as the edge cannot read: again until it is let in. The stream, and its `ready`."""
+
+        def attempt():
+            stream = self.stream(user, edge, last)
+            first = stream.next()
+            if first is not None and first.name == "ready":
+                return stream, first
+            stream.close()
+            assert first is None or (first.name, first.data) == ("close", {"reason": "disconnected"}), first
+            return None
+
+        return until(attempt, "a stream to be let in", patience)
 
     def publish(self, users, api=0, headers=None, **fields):
         """Asks for a notification, and answers what is answered."""

@@ -25,3 +25,21 @@ def test_a_copy_that_drifted_is_mended_and_counted():
     eventually(lambda: redis("GET", name).split(" ")[2] == "1", "the copy to be mended")
     assert drifted() == before + 1
     assert call("GET", "/v1/notifications/count", jwt, base=APIS[0]).json()["unread"] == 1
+
+
+def test_an_inbox_of_very_many_customers_has_a_small_copy_and_right_counts():
+    user = new_user()
+    jwt = token(user)
+    customers = [f"{'long' * 25}-{number}" for number in range(100)]
+    for customer in customers:
+        notify(user, customer_id=customer)
+    name = eventually(lambda: redis("--scan", "--pattern", f"*{user}*:n"), "the copy")
+    eventually(lambda: redis("GET", name).split(" ", 1)[1] == "100 100 100 -", "the copy of all")
+    for base in APIS:
+        counts = call("GET", "/v1/notifications/count", jwt, base=base).json()
+        assert (counts["unread"], counts["by_type"]) == (100, {"SYSTEM": 100})
+        one = call("GET", f"/v1/notifications/count?customer_id={customers[7]}", jwt, base=base).json()
+        assert (one["unread"], one["by_type"]) == (1, {"SYSTEM": 1})
+    call("POST", "/v1/notifications/read-all", jwt, base=APIS[0])
+    # Small again, it is whole again.
+    eventually(lambda: redis("GET", name).split(" ", 1)[1] == "101 0 0 {}", "the copy after all was read")

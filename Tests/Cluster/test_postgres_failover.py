@@ -117,8 +117,7 @@ def test_a_replica_that_has_all_commits_takes_over():
             for stream, ready, user in zip(streams, begun, [user for user in users for _ in range(2)]):
                 events = take_until(stream, last[user])
                 reader_knows_all(events, int(ready.id.split("-")[1]), world, user)
-                with world.stream(user, last=ready.id) as again:
-                    again.expect("ready")
+                with world.stream_when_possible(user, last=ready.id)[0] as again:
                     reader_knows_all(take_until(again, last[user]), int(ready.id.split("-")[1]), world, user)
             stored = {item["id"] for user in users for item in world.inbox(user)}
             assert {made["id"] for made in writers.accepted} <= stored
@@ -143,8 +142,10 @@ def test_a_promotion_that_lost_nothing_is_no_new_epoch():
             events = take_until(stream, made[-1])
             assert [event.name for event in events] == ["message"] * len(events), events[-3:]
             assert {entry["id"] for entry in made} <= {event.data["id"] for event in events}
-        with world.stream(user, last=ready.id) as again:
-            assert again.expect("ready").id == ready.id
+        # A connection of the edge's to the server before may not have been made anew yet.
+        again, begun = world.stream_when_possible(user, last=ready.id)
+        with again:
+            assert begun.id == ready.id
             assert again.expect("message").data["id"] == made[0]["id"]
 
 
@@ -203,8 +204,7 @@ def test_a_replica_that_lacks_the_last_commits_takes_over():
             # A position of the old life means nothing, also where the new primary's head has passed it.
             for position, name in zip(positions, (user, user, idle, loser)):
                 for edge in range(2):
-                    with world.stream(name, edge, last=position) as again:
-                        again.expect("ready")
+                    with world.stream_when_possible(name, edge, position)[0] as again:
                         assert int(again.expect("resync").id.split("-")[0]) == epoch
                         entry = world.notify(name)
                         assert again.expect("message").data["id"] == entry["id"]

@@ -406,3 +406,21 @@ def test_connections_show_who_is_where_and_disconnect_closes_them_all(cluster, a
     # Nobody is kept from coming back.
     with user.stream() as stream:
         stream.ready()
+
+
+def test_an_idempotency_key_disconnects_once(cluster, admin, user):
+    key = {"Idempotency-Key": cluster.unique()}
+    with user.stream() as stream:
+        stream.ready()
+        first = admin.request("POST", f"/users/{user.name}/disconnect", headers=key)
+        assert first.status_code == 200 and first.json() == {"disconnected": 1} and "idempotent-replayed" not in first.headers
+    with user.stream() as stream:
+        stream.ready()
+        again = admin.request("POST", f"/users/{user.name}/disconnect", headers=key)
+        assert again.json() == first.json() and again.headers["idempotent-replayed"] == "true"
+        cluster.notify(user, title="Still there")
+        stream.expect("message")
+    problem(admin.request("POST", f"/users/{user.name}/disconnect", headers=key, content=b"{}"), 422, "invalid_body")
+    # Of another user, another one.
+    other = admin.request("POST", f"/users/{cluster.unique()}/disconnect", headers=key)
+    assert other.json() == {"disconnected": 0} and "idempotent-replayed" not in other.headers

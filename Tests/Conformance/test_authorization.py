@@ -165,6 +165,8 @@ ROUTES = [
     # A node that has no secret cannot make tokens; that is not about who asks.
     Route("POST", "/demo/token", "open", 422, query={"user": ""}),
     Route("POST", "/demo/notify", "page", 204, body=MESSAGE),
+    # Without a folder for e-mails there are none.
+    Route("GET", "/demo/mails", "open", 404, query={"user": "u"}),
 ]  # fmt: skip
 
 # --- The answers ---------------------------------------------------------------------------------------------------------

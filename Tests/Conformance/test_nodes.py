@@ -71,11 +71,15 @@ def test_metrics_are_prometheus_text(cluster):
         for family in families.values():
             assert family.documentation and family.type in ("counter", "gauge", "histogram"), family
             if family.type == "histogram":
-                buckets = [sample for sample in family.samples if sample.name.endswith("_bucket")]
-                counts = [sample.value for sample in buckets]
-                assert counts == sorted(counts) and buckets[-1].labels["le"] == "+Inf"
-                [total] = [sample.value for sample in family.samples if sample.name.endswith("_count")]
-                assert counts[-1] == total
+                series = {}
+                for sample in family.samples:
+                    labels = frozenset((name, value) for name, value in sample.labels.items() if name != "le")
+                    series.setdefault(labels, {}).setdefault(sample.name.rpartition("_")[2], []).append(sample)
+                for samples in series.values():
+                    counts = [sample.value for sample in samples["bucket"]]
+                    assert counts == sorted(counts) and samples["bucket"][-1].labels["le"] == "+Inf"
+                    [total] = samples["count"]
+                    assert counts[-1] == total.value and len(samples["sum"]) == 1
         assert value(families, "carillon_unread_drift") == 0
 
 

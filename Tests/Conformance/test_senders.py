@@ -65,7 +65,7 @@ class Mailbox:
 
     async def handle_DATA(self, server, session, envelope):
         if b"Subject: refuse" in envelope.content:
-            return "554 5.7.1 That smells"
+            return "554 5.6.0 That smells"
         self.messages.append((envelope.mail_from, envelope.rcpt_tos, envelope.content))
         self.sessions.append((session.peer, session.ssl is not None, session.authenticated))
         return "250 2.0.0 Taken"
@@ -203,9 +203,9 @@ def test_a_password_does_not_go_over_an_open_connection():
 
 def test_what_a_mail_server_refuses_for_good_is_refused_and_the_rest_tried_again():
     with mail_server() as (mailbox, port):
-        mailbox.refuse = {"gone@example.org": "550 5.1.1 No such user here", "full@example.org": "452 4.2.2 Mailbox full"}
-        gone, full, fine = mail(port, "--text", "x", to=["gone@example.org", "full@example.org", "ann@example.org"])
-        assert (gone["result"], full["result"], fine["result"]) == ("refused", "later", "sent")
+        mailbox.refuse = {"gone@example.org": "550 5.1.1 No such user here", "full@example.org": "452 4.2.2 Mailbox full", "far@example.org": "550 5.7.1 Relaying denied"}
+        gone, full, far, fine = mail(port, "--text", "x", to=["gone@example.org", "full@example.org", "far@example.org", "ann@example.org"])
+        assert (gone["result"], full["result"], far["result"], fine["result"]) == ("refused", "later", "later", "sent")
         assert "No such user" in gone["said"] and "Mailbox full" in full["said"]
         [answer] = mail(port, "--subject", "refuse", "--text", "x")
         assert answer["result"] == "refused" and "smells" in answer["said"]
@@ -338,13 +338,14 @@ def test_sms_by_twilio_is_asked_for_as_its_own_library_asks():
 
 
 @pytest.mark.parametrize(
-    "status, headers, result, after",
-    [(400, {}, "refused", None), (401, {}, "later", None), (429, {"Retry-After": "9"}, "later", 9), (500, {}, "later", None)])
-def test_what_twilio_answers_is_judged(status, headers, result, after):
+    "status, code, headers, result, after",
+    [(400, 21211, {}, "refused", None), (400, 21610, {}, "refused", None), (400, 21606, {}, "later", None), (400, 21659, {}, "later", None), (401, 20003, {}, "later", None),
+     (429, 20429, {"Retry-After": "9"}, "later", 9), (500, 20500, {}, "later", None)])
+def test_what_twilio_answers_is_judged(status, code, headers, result, after):
     with Endpoint() as endpoint:
-        endpoint.answers = [(status, headers, json.dumps({"code": 21211, "message": "Invalid 'To' Phone Number", "status": status}).encode())]
+        endpoint.answers = [(status, headers, json.dumps({"code": code, "message": "Invalid 'To' Phone Number", "status": status}).encode())]
         [answer] = sms(twilio(endpoint.url, CARILLON_TWILIO_FROM="MG" + "1" * 32), "+4915112345678")
-        assert answer["result"] == result and answer.get("after_seconds") == after and "21211" in answer["said"]
+        assert answer["result"] == result and answer.get("after_seconds") == after and str(code) in answer["said"]
         assert b"MessagingServiceSid=MG" in endpoint.requests[0][2]
 
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import urllib.parse
 import uuid
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -200,6 +201,26 @@ def test_an_idempotency_key_starts_one_job(cluster, user, kind):
     problem(send("Another"), 422, "invalid_body")
     done(cluster, job, 1)
     assert len(user.ids()) == 1
+
+
+@pytest.mark.parametrize("kind", ["json", "lines"])
+def test_a_request_that_has_become_wrong_is_answered_as_it_was(cluster, user, kind):
+    key = {"Idempotency-Key": cluster.unique()}
+    until = datetime.now(timezone.utc) + timedelta(seconds=2)
+    fields = {"expires_at": until.isoformat()}
+
+    def send(key):
+        if kind == "json":
+            return trigger(cluster, user_id=user.name, headers=key, **fields)
+        return trigger_lines(cluster, lines([user.name], **fields), headers=key)
+
+    job = accepted(send(key))
+    eventually("that time is over", lambda: datetime.now(timezone.utc) > until)
+    again = send(key)
+    assert accepted(again) == job and again.headers["idempotent-replayed"] == "true"
+    problem(send({"Idempotency-Key": cluster.unique()}), 422, "invalid_body")
+    fields["title"] = "Another"
+    problem(send(key), 422, "invalid_body")
 
 
 def test_a_large_notify_answers_when_all_of_it_is_committed(cluster, user):
