@@ -1,4 +1,4 @@
-/* What receiving costs at the least: one thread, one epoll, one read for each event, and nothing done with it.
+/* What receiving costs at the least: one thread, one epoll (edge-triggered), one read for each event, and nothing done with it.
  *
  * usage: reader PORT STREAMS RATE SECONDS     (against responder.c; a second process sends RATE broadcasts a second)
  *
@@ -33,7 +33,7 @@ int main(int count, char **words) {
     static const char stream[] = "GET /v1/notifications/sse HTTP/1.1\r\n\r\n";
     static const char body[] = "{\"data\":{\"due\":123456789,\"run\":\"0123456789ab\"},\"rec_type\":\"loadtest\",\"rec_id\":\"0-12345\"}";
     char call[512], buffer[4096];
-    struct epoll_event event = {.events = EPOLLIN}, ready[1024];
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET}, ready[1024];
     int poll = epoll_create1(0);
     for (int at = 0; at < streams; at++) {
         event.data.fd = open_socket(port, stream, sizeof stream - 1);

@@ -5,7 +5,7 @@
  *   POST …/notify                   201, for nobody
  *   GET  …/count, …/notifications   an empty inbox
  *
- * usage: responder PORT     (listens on 127.0.0.1 until it is ended)
+ * usage: responder PORT [BYTES]     (listens on 127.0.0.1 until it is ended; an event is made at least so many bytes long)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,6 +30,7 @@ struct peer {
 static struct peer peers[MOST];
 static int streams[MOST], count;
 static unsigned long long dropped;
+static int least;
 
 static void leave(int fd) {
     if (peers[fd].stream) {
@@ -55,8 +56,17 @@ static void answer(int fd, int status, const char *body) {
 static void broadcast(const char *body) {
     static char event[ROOM];
     const char *data = strstr(body, "\"data\":"), *end = strrchr(body, '}');
-    if (!data || !end || end <= data) return;
-    int length = snprintf(event, sizeof event, "data: {\"type\":\"SYSTEM\",\"title\":\"Load test\",%.*s,\"ephemeral\":true}\n\n", (int)(end - data), data);
+    if (!data || !end || end <= data || end - data > ROOM / 2) return;
+    static const char filling[] = ",\"filling\":\"";
+    int length = snprintf(event, sizeof event, "data: {\"type\":\"SYSTEM\",\"title\":\"Load test\",%.*s,\"ephemeral\":true", (int)(end - data), data);
+    int more = least - length - (int)sizeof filling - 3;
+    if (more > 0) {
+        length += sprintf(event + length, "%s", filling);
+        memset(event + length, 'x', more);
+        length += more;
+        event[length++] = '"';
+    }
+    length += sprintf(event + length, "}\n\n");
     for (int at = 0; at < count; at++) put(streams[at], event, length);
 }
 
@@ -114,6 +124,7 @@ static void readable(int fd) {
 }
 
 int main(int arguments, char **words) {
+    if (arguments > 2) least = atoi(words[2]) < ROOM / 2 ? atoi(words[2]) : ROOM / 2;
     struct rlimit limit;
     if (!getrlimit(RLIMIT_NOFILE, &limit)) {
         limit.rlim_cur = limit.rlim_max;
