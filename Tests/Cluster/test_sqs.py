@@ -265,11 +265,15 @@ def test_a_message_stays_hidden_while_its_sending_takes_longer_than_the_lease(be
     users = bench.users(3)
     bench.mailbox.is_shut = True
     before = len(bench.proxy.of("ChangeMessageVisibilityBatch"))
+
+    def kept():
+        """How often a message was hidden for a lease. On a busy machine one comes again before that, and is hidden for what is left of its lease."""
+        entries = [entry for body in bench.proxy.of("ChangeMessageVisibilityBatch")[before:] for entry in body["Entries"]]
+        return sum(entry["VisibilityTimeout"] == LEASE for entry in entries)
+
     bench.email(users, "Slow")
-    # Each time for a lease: after four of them it has taken longer than one.
-    until(lambda: len(bench.proxy.of("ChangeMessageVisibilityBatch")) >= before + 4, "the messages to be kept hidden")
-    entries = [entry for body in bench.proxy.of("ChangeMessageVisibilityBatch")[before:] for entry in body["Entries"]]
-    assert sum(entry["VisibilityTimeout"] == LEASE for entry in entries) >= 4
+    # Four times each: by then it has taken longer than a lease.
+    until(lambda: kept() >= 4 * len(users), "the messages to be kept hidden")
     assert bench.states(users) == {"sending": 3}
     bench.mailbox.is_shut = False
     bench.until_sent(users)

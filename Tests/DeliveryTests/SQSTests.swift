@@ -140,6 +140,20 @@ struct SQSHandsTests {
         #expect(hands.room == 9)
     }
 
+    @Test("one that came again while it was under way is deleted by the receipt of the last time")
+    func comesAgain() {
+        var hands = SQSHands(bound: 10, hidden: 15)
+        hands.receive([self.message(0, "first")])
+        #expect(hands.took([self.ids[0]], busy: [:], of: hands.next(10, now: self.start)) == 0)
+        hands.receive([self.message(0, "second")])
+        #expect(hands.took([], busy: [self.ids[0]: 4], of: hands.next(10, now: self.start)) == 0)
+        #expect(hands.takeErrands().hide.map(\.receipt) == ["second"])
+        #expect(hands.receipts(of: [self.ids[0]]) == ["second"])
+        hands.settle(self.ids[0])
+        #expect(hands.takeErrands().delete == ["second"])
+        #expect(hands.room == 10)
+    }
+
     @Test("one that lay for most of the time for which it is hidden is let go of: others may have it already")
     func patience() {
         var hands = SQSHands(bound: 10, hidden: 10)

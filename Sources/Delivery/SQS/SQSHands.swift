@@ -64,6 +64,8 @@ struct SQSHands: Sendable {
                 self.taken[message.task] = message.receipt
             } else if let seconds = busy[message.task] {
                 self.hide(message.receipt, seconds)
+                // The one that is in these hands came again, hidden too late: SQS deletes by the receipt of the last time.
+                if self.taken[message.task] != nil { self.taken[message.task] = message.receipt }
             } else {
                 stale += 1
                 self.delete(message.receipt)
