@@ -150,6 +150,7 @@ let package = Package(
 
         // Tests.
         .target(name: "TestServers", path: "Tests/TestServers", swiftSettings: settings),
+        .target(name: "SeededRandom", path: "Tests/SeededRandom", swiftSettings: settings),
         .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient", "TestServers", logging], swiftSettings: settings),
         .testTarget(
             name: "GatewayTests", dependencies: ["Gateway", "NotificationCore", nio, nioPosix, nioHTTP1, logging, hummingbird],
@@ -178,23 +179,24 @@ let package = Package(
         ),
         .testTarget(
             name: "NotificationStoreTests",
-            dependencies: ["NotificationStore", "NotificationCore", "PostgresClient", "TestServers", logging],
+            dependencies: ["NotificationStore", "NotificationCore", "PostgresClient", "SeededRandom", "TestServers", logging],
             swiftSettings: settings
         ),
         .testTarget(name: "NotificationBusTests", dependencies: ["NotificationBus", "NotificationStore", "NotificationCore"], swiftSettings: settings),
         .testTarget(
             name: "DeliveryTests",
-            dependencies: ["Delivery", "NotificationCore", "NotificationStore", "PostgresClient", "TestServers", nio, nioPosix, nioHTTP1, logging], swiftSettings: settings
+            dependencies: ["Delivery", "NotificationCore", "NotificationStore", "PostgresClient", "SeededRandom", "TestServers", nio, nioPosix, nioHTTP1, logging],
+            swiftSettings: settings
         ),
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
-        .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore"], swiftSettings: settings),
+        .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore", "SeededRandom"], swiftSettings: settings),
         .testTarget(
-            name: "RedisClientTests", dependencies: ["RedisClient", nio, nioPosix, nioEmbedded, nioConcurrency, logging], swiftSettings: settings
+            name: "RedisClientTests", dependencies: ["RedisClient", "SeededRandom", nio, nioPosix, nioEmbedded, nioConcurrency, logging], swiftSettings: settings
         ),
         .testTarget(
             name: "AuthenticationTests",
             dependencies: [
-                "Authentication", .product(name: "JWTKit", package: "jwt-kit"), nio, nioPosix, nioHTTP1, nioConcurrency, crypto,
+                "Authentication", "SeededRandom", .product(name: "JWTKit", package: "jwt-kit"), nio, nioPosix, nioHTTP1, nioConcurrency, crypto,
                 .product(name: "CryptoExtras", package: "swift-crypto"), logging,
             ],
             swiftSettings: settings
@@ -203,7 +205,8 @@ let package = Package(
         .testTarget(
             name: "FuzzTests",
             dependencies: [
-                "carillon", "API", "Edge", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "RedisClient", nio, nioPosix, nioHTTP1, logging, hummingbird,
+                "carillon", "API", "Edge", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "RedisClient", "SeededRandom", nio, nioPosix, nioHTTP1, logging,
+                hummingbird,
             ],
             swiftSettings: settings
         ),

@@ -1,5 +1,6 @@
 import Authentication
 import Foundation
+import SeededRandom
 import Testing
 
 @Suite("Hostile tokens")
@@ -94,7 +95,7 @@ struct HostileInputTests {
 
     @Test("random damage to good tokens never verifies and never crashes", arguments: 0..<8)
     func damage(_ seed: Int) async throws {
-        var random = SplitMix64(state: UInt64(seed))
+        var random = SeededGenerator(seed: UInt64(seed))
         let verifier = try makeVerifier(TokenConfiguration(secret: Fixture.secret, publicKeyPEM: TestKey.p256.publicPEM))
         let good = [RawToken.hs256(Fixture.payload), try TestKey.p256.token()]
         for _ in 0..<250 {
@@ -116,7 +117,7 @@ struct HostileInputTests {
 
     @Test("signed payloads of random JSON pieces never crash", arguments: 0..<4)
     func randomClaims(_ seed: Int) throws {
-        var random = SplitMix64(state: UInt64(seed))
+        var random = SeededGenerator(seed: UInt64(seed))
         let verifier = try makeVerifier(configuration)
         let names = ["sub", "exp", "nbf", "iss", "aud", "role", "roles", "customers", "jti"]
         let values = [
@@ -159,18 +160,5 @@ struct HostileInputTests {
                 }
             }
         }
-    }
-}
-
-/// A generator that gives the same numbers for the same seed.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -77,11 +77,8 @@ struct HTTPTests {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         if descriptor < 0 { throw Broken("there is no socket left") }
         defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let connected = withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+        let address = try SocketAddress(ipAddress: "127.0.0.1", port: Int(port))
+        let connected = address.withSockAddr { connect(descriptor, $0, socklen_t($1)) }
         if connected != 0 { throw Broken("the listener takes no connection: \(errno)") }
         var sent = 0
         while sent < input.count {

@@ -1,23 +1,4 @@
-/// Random numbers that come again with the same seed (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        self.state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int {
-        bound <= 1 ? 0 : Int(truncatingIfNeeded: self.next() >> 33) % bound
-    }
-}
+import SeededRandom
 
 /// Makes inputs of others: damaged, cut, doubled, joined, and with what parsers are known to stumble over.
 struct Mutator {

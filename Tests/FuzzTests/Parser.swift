@@ -1,3 +1,4 @@
+import SeededRandom
 import Testing
 
 /// What becomes of inputs that nobody would send by mistake: one parser, and what must hold of whatever it takes.

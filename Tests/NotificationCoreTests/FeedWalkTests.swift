@@ -1,4 +1,5 @@
 import NotificationCore
+import SeededRandom
 import Testing
 
 @Suite("the feed, on random walks")

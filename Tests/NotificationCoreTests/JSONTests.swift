@@ -1,5 +1,6 @@
 import Foundation
 import NotificationCore
+import SeededRandom
 import Testing
 
 @Suite("JSON")

@@ -1,6 +1,7 @@
 import Foundation
 import NotificationCore
 import PostgresClient
+import SeededRandom
 import TestServers
 import Testing
 

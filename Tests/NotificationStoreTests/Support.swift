@@ -309,27 +309,6 @@ extension Timestamp {
 /// JSON of counts: name to [unread, unseen].
 func decodeCounts(_ json: String) throws -> [String: [Int32]] { try JSONDecoder().decode([String: [Int32]].self, from: Data(json.utf8)) }
 
-/// Random numbers that come again with the same seed (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        self.state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: self.next() >> 33) % bound }
-    mutating func chance(_ percent: Int) -> Bool { self.below(100) < percent }
-    mutating func pick<Value>(_ values: [Value]) -> Value { values[self.below(values.count)] }
-}
-
 /// Answers of a writer, in the order in which they came.
 final class Answers: Sendable {
     private let list = Mutex<[(index: Int, result: Result<[InboxOutcome], StoreError>)]>([])

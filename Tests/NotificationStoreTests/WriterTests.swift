@@ -1,5 +1,6 @@
 import NotificationCore
 import PostgresClient
+import SeededRandom
 import TestServers
 import Testing
 
