@@ -54,24 +54,12 @@ public struct TaskRunnerSettings: Sendable {
 public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private struct State {
         var slots: TaskSlots
-        /// What is under way, and when its lease was last renewed.
-        var leased: [NotificationID: ContinuousClock.Instant] = [:]
+        var hand = TasksInHand()
         /// Those that their source does not know yet to be under way still.
         var unextended: Set<NotificationID> = []
         var isExtending = false
-        /// Claimed while an attempt at one of them, that came before, had not ended here: they wait for that.
-        var returned: [Returned] = []
-        /// Ended here since the claim was asked for that is under way: it may bring them as they were before.
-        var ended: Set<NotificationID> = []
-        var isClaiming = false
         var drainingSince: ContinuousClock.Instant?
         var counters = TaskCounters()
-    }
-
-    private struct Returned {
-        var tasks: [QueuedTask]
-        /// Those whose attempt before has not ended.
-        var former: Set<NotificationID>
     }
 
     public let queue: TaskQueue
@@ -181,81 +169,58 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         claim.busy = busy
         claim.whole = self.settings.takesWholeKeys
         let asked = ContinuousClock.now
-        self.state.withLock {
-            $0.isClaiming = true
-            $0.ended = []
-        }
+        self.state.withLock { $0.hand.ask() }
         let claimed: [QueuedTask]
         do throws(StoreError) {
             claimed = try await self.source.claim(claim)
         } catch {
             self.state.withLock {
-                $0.isClaiming = false
+                $0.hand.gotNothing()
                 $0.slots.claimFailed()
             }
             self.logger.warning("tasks not claimed, tried again", metadata: ["error": "\(error)"])
             return
         }
-        let (tasks, doubtful, isDraining) = self.state.withLock { state in
-            state.isClaiming = false
-            let (tasks, doubtful) = self.sort(claimed, &state)
+        let (sorted, isDraining) = self.state.withLock { state in
+            let sorted = state.hand.got(claimed, asked: asked, wholeKeys: self.settings.takesWholeKeys)
             state.slots.claimed(claimed.map(\.key))
-            for task in claimed { state.leased[task.id] = asked }
-            return (tasks, doubtful, state.drainingSince != nil)
+            for task in sorted.replaced { state.slots.finished(task.key) }
+            return (sorted, state.drainingSince != nil)
         }
-        if !doubtful.isEmpty { group.addTask { await self.takeUp(doubtful) } }
-        if tasks.isEmpty { return }
+        if !sorted.doubtful.isEmpty { group.addTask { await self.takeUp(sorted.doubtful) } }
+        if sorted.new.isEmpty { return }
         if isDraining {
-            group.addTask { await self.giveBack(tasks) }
+            group.addTask { await self.giveBack(sorted.new) }
         } else {
-            group.addTask { await self.attempt(tasks) }
+            group.addTask { await self.attempt(sorted.new) }
         }
-    }
-
-    /// What has been under way here before is not attempted a second time beside that: its lease was lost and came back, or it ended and was claimed again before
-    /// that was noted here. Answers what is to be attempted now, and what may be over; the rest waits until its attempt has ended.
-    private func sort(_ claimed: [QueuedTask], _ state: inout State) -> (tasks: [QueuedTask], doubtful: [QueuedTask]) {
-        let former = Set(claimed.filter { state.leased[$0.id] != nil }.map(\.id))
-        if former.isEmpty, state.ended.isEmpty { return (claimed, []) }
-        // All of a key that is taken as a whole goes one way.
-        let known = claimed.filter { former.contains($0.id) || state.ended.contains($0.id) }
-        let keys = self.settings.takesWholeKeys ? Set(known.map(\.key)) : []
-        let ids = Set(known.map(\.id))
-        func isKnown(_ task: QueuedTask) -> Bool { ids.contains(task.id) || keys.contains(task.key) }
-        var doubtful = claimed.filter(isKnown)
-        if !former.isEmpty {
-            // What was brought before is no longer so.
-            for place in state.returned.indices {
-                for task in state.returned[place].tasks where ids.contains(task.id) { state.slots.finished(task.key) }
-                state.returned[place].tasks.removeAll { ids.contains($0.id) }
-            }
-            state.returned.append(Returned(tasks: doubtful, former: former))
-            doubtful = []
-        }
-        return (claimed.filter { !isKnown($0) }, doubtful)
     }
 
     /// Attempts what is this node's still: what its attempt before has ended for good is not.
     private func takeUp(_ tasks: [QueuedTask]) async {
-        if tasks.isEmpty { return }
         var kept: Set<NotificationID> = []
         do throws(StoreError) {
             kept = try await self.store.renew(tasks.map(\.id), owner: self.owner, lease: self.settings.lease)
         } catch {
             self.logger.warning("tasks left until their leases end", metadata: ["tasks": "\(tasks.count)", "error": "\(error)"])
         }
-        let ours = kept
-        let isDraining = self.state.withLock { state in
-            for task in tasks where !ours.contains(task.id) {
-                state.leased[task.id] = nil
+        let left = tasks.filter { kept.contains($0.id) }
+        let gone = tasks.filter { !kept.contains($0.id) }
+        for task in gone { await self.source.settle(task.id) }
+        let (returned, isDraining) = self.state.withLock { state in
+            var returned: [[QueuedTask]] = []
+            for task in gone {
                 state.slots.finished(task.key)
+                returned += state.hand.over(task.id)
             }
-            return state.drainingSince != nil
+            return (returned, state.drainingSince != nil)
         }
         self.signal.yield()
-        let left = tasks.filter { ours.contains($0.id) }
-        if left.isEmpty { return }
-        if isDraining { await self.giveBack(left) } else { await self.attempt(left) }
+        await withDiscardingTaskGroup { group in
+            for tasks in returned { group.addTask { await self.takeUp(tasks) } }
+            if left.isEmpty { return }
+            if isDraining { await self.giveBack(left) } else { await self.attempt(left) }
+        }
     }
 
     private func giveBack(_ tasks: [QueuedTask]) async {
@@ -302,25 +267,11 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         let returned = self.state.withLock { runner in
             if let state { runner.counters.states[state.rawValue, default: 0] += 1 }
             runner.slots.finished(task.key, isSlow: isSlow)
-            return Self.ended(task.id, &runner)
+            return runner.hand.over(task.id)
         }
         self.signal.yield()
         self.tell(task, state)
         for tasks in returned { await self.takeUp(tasks) }
-    }
-
-    /// Answers what has waited for it.
-    private static func ended(_ task: NotificationID, _ state: inout State) -> [[QueuedTask]] {
-        if state.isClaiming { state.ended.insert(task) }
-        var isClaimed = false
-        for place in state.returned.indices where state.returned[place].former.remove(task) != nil { isClaimed = true }
-        if !isClaimed {
-            state.leased[task] = nil
-            return []
-        }
-        let ready = state.returned.filter(\.former.isEmpty).map(\.tasks)
-        state.returned.removeAll(where: \.former.isEmpty)
-        return ready
     }
 
     /// Each attempt, by its delivery, and by its trace where it has one.
@@ -355,7 +306,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private func renew() async -> Bool {
         let now = ContinuousClock.now
         let third = Duration.seconds(self.settings.lease / 3)
-        let old = self.state.withLock { state in state.leased.filter { now - $0.value > third }.map(\.key) }
+        let old = self.state.withLock { state in state.hand.leased.filter { now - $0.value > third }.map(\.key) }
         if old.isEmpty { return false }
         do throws(StoreError) {
             try await self.store.renew(old, owner: self.owner, lease: self.settings.lease)
@@ -364,10 +315,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
             return false
         }
         return self.state.withLock { state in
-            for task in old where state.leased[task] != nil {
-                state.leased[task] = now
-                state.unextended.insert(task)
-            }
+            state.unextended.formUnion(state.hand.renewed(old, at: now))
             if state.isExtending { return false }
             state.isExtending = true
             return true
@@ -378,7 +326,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
     private func extend() async {
         while true {
             let tasks = self.state.withLock { state in
-                let leased = state.leased
+                let leased = state.hand.leased
                 let tasks = state.unextended.filter { leased[$0] != nil }
                 state.unextended = []
                 state.isExtending = !tasks.isEmpty
