@@ -292,6 +292,15 @@ struct ConnectionMachine {
         self.state = .closed
     }
 
+    /// A request has begun to come in, and nobody has been told of it yet.
+    var isReceiving: Bool {
+        switch self.state {
+        case .idle(_, let partial): partial
+        case .receiving: true
+        case .passing, .answering, .lingering, .taken, .closed: false
+        }
+    }
+
     var isClosed: Bool {
         if case .closed = self.state { return true }
         return false

@@ -38,7 +38,7 @@ public struct GatewayConfiguration: Sendable {
     public var idleTimeout: TimeAmount = .seconds(75)
     /// How long a client may take to close after the last answer, so that it reads it (RFC 9112, 9.6).
     public var lingerTimeout: TimeAmount = .seconds(2)
-    /// How long ``GatewayServer/shutdown()`` waits for requests in flight.
+    /// How long ``GatewayServer/shutdown()`` waits for requests that have begun.
     public var shutdownGrace: TimeAmount = .seconds(10)
 
     public init(host: String, port: Int, nodeName: String, roles: [String] = [], maxConnections: Int = 15_000) {

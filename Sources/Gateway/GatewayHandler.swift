@@ -172,7 +172,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        self.machine.readComplete(now: self.connections.now)
+        // Within a read it is of what was pipelined, each of which says it once more at the end: the last one tells what is left.
+        if self.depth == 0 { self.machine.readComplete(now: self.connections.now) }
         context.fireChannelReadComplete()
     }
 
@@ -224,6 +225,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         }
         self.run(self.machine.tick(now: self.connections.now, isSending: pending > 0))
     }
+
+    /// A request is on its way in; its time-outs see to it that it does not stay so.
+    var isReceiving: Bool { self.machine.isReceiving }
 
     func drain() { self.run(self.machine.drain()) }
     func close() { self.context?.close(promise: nil) }

@@ -49,8 +49,8 @@ final class LoopConnections {
         self.eventLoop.assumeIsolated().execute { if self.isQuiet { self.tellQuiet() } }
     }
 
-    /// No request is in flight, and no answer on its way.
-    private var isQuiet: Bool { self.inFlight == 0 && !self.handlers.values.contains(where: \.isSending) }
+    /// No request is in flight or on its way in, and no answer on its way out.
+    private var isQuiet: Bool { self.inFlight == 0 && !self.handlers.values.contains { $0.isSending || $0.isReceiving } }
 
     private func tellQuiet() {
         let waiting = self.whenQuiet
@@ -67,7 +67,7 @@ final class LoopConnections {
     /// Between two looks at whether all answers are read.
     private static let look: TimeAmount = .milliseconds(50)
 
-    /// Completes once no request is in flight and every answer has been taken by its client, or `grace` is over.
+    /// Completes once every request that has begun is answered and every answer has been taken by its client, or `grace` is over.
     func quiet(grace: TimeAmount) -> EventLoopFuture<Void> {
         self.eventLoop.assertInEventLoop()
         if self.isQuiet { return self.eventLoop.makeSucceededVoidFuture() }

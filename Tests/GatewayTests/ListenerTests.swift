@@ -132,6 +132,23 @@ struct ListenerTests {
         await client.close()
     }
 
+    @Test("a shutdown waits for a request that is on its way in, and answers it")
+    func shutdownReceiving() async throws {
+        let node = try await TestNode { $0.shutdownGrace = .seconds(60) }
+        let client = try await node.client()
+        try await client.send("POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        _ = try await client.received("100 Continue")
+        async let ended: Void = node.server.shutdown()
+        while let other = try? await node.client() { await other.close() }
+        for _ in 0..<100 { for loop in MultiThreadedEventLoopGroup.singleton.makeIterator() { try await loop.submit {}.get() } }
+        try await client.send("text")
+        let text = await client.receivedToEnd()
+        #expect(text.contains("POST /echo"))
+        #expect(text.contains("connection: close"))
+        await ended
+        await client.close()
+    }
+
     @Test("half a head is answered when its time is over")
     func slowHead() async throws {
         try await TestNode.run({ $0.headTimeout = .seconds(1) }) { node in
