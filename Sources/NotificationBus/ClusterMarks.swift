@@ -15,7 +15,8 @@ public struct ClusterMarks: Sendable {
     private let redis: RedisClient
     private let name: String
 
-    /// - Parameter secret: the cluster's, which a copy has as well and no other database: another one's mark is not ours.
+    /// - Parameter secret: the cluster's, which a copy has as well and no other database: another one's mark is not ours. A copy that lives on beside it needs
+    ///   a Redis of its own, or another prefix, also for everything else that is there.
     public init(redis: RedisClient, names: RedisNames, secret: [UInt8]) {
         self.redis = redis
         let digits = Array("0123456789abcdef".utf8)
@@ -23,16 +24,18 @@ public struct ClusterMarks: Sendable {
         self.name = names.mark(cluster: String(decoding: hex, as: UTF8.self))
     }
 
-    // ARGV: epoch, timeline, place in the log, lifetime. Answers what is there and further than that, which stays, or nothing.
+    // ARGV: epoch, timeline, place in the log, lifetime, what was compared. Answers what is there and stays, or nothing. What nobody can read is
+    // written over.
     private static let script = RedisScript(
         """
-        local epoch, timeline, lsn = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+)$')
-        if epoch then
+        local there = redis.call('GET', KEYS[1]) or ''
+        local epoch, timeline, lsn = string.match(there, '^(%d+) (%d+) (%d+)$')
+        if epoch and #epoch < 19 and #timeline < 10 and #lsn < 20 then
             local e, t, l = tonumber(epoch), tonumber(timeline), tonumber(lsn)
             local E, T, L = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-            if e > E or (e == E and (t > T or (t == T and l > L))) then
+            if e > E or (e == E and (t > T or (t == T and l > L) or (t < T and there ~= ARGV[5]))) then
                 redis.call('EXPIRE', KEYS[1], ARGV[4])
-                return epoch .. ' ' .. timeline .. ' ' .. lsn
+                return there
             end
         end
         redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
@@ -44,15 +47,21 @@ public struct ClusterMarks: Sendable {
         self.redis.send(RedisCommand("GET", .string(self.name))).flatMapThrowing(Self.mark)
     }
 
-    /// Writes it down, unless somebody has seen more: then answers that.
-    public func exchange(_ mark: ClusterMark) -> EventLoopFuture<ClusterMark?> {
+    /// Writes it down, unless somebody has seen more, or has seen what was on an earlier timeline: then answers that, which is to be compared with the
+    /// database first.
+    ///
+    /// - Parameter compared: what has been compared, and so may be written over.
+    public func exchange(_ mark: ClusterMark, compared: ClusterMark?) -> EventLoopFuture<ClusterMark?> {
         self.redis.run(
             Self.script, keys: [self.name],
             arguments: [
                 .integer(mark.epoch), .integer(Int64(mark.place.timeline)), .string(String(mark.place.lsn)), .integer(Self.lifetimeSeconds),
+                .string(compared.map(Self.text) ?? ""),
             ]
         ).flatMapThrowing(Self.mark)
     }
+
+    static func text(_ mark: ClusterMark) -> String { "\(mark.epoch) \(mark.place.timeline) \(mark.place.lsn)" }
 
     private static func mark(_ value: RedisValue) throws -> ClusterMark? {
         if let error = value.error { throw error }

@@ -4,9 +4,9 @@
 /// connection began, such as which commits the server has, must not go on there. So each transaction begins by comparing who the server is, in the same round
 /// trip, and nothing of it is carried out where that differs.
 struct SharedSession {
-    /// Who the server is: since when its postmaster runs, and on which timeline it writes; a standby has none until it is promoted.
+    /// Who the server is: since when its postmaster runs, which of its databases this is, and on which timeline it writes; a standby has none until it is promoted.
     private static let server = """
-        extract(epoch FROM pg_postmaster_start_time())::text
+        extract(epoch FROM pg_postmaster_start_time())::text || ' ' || (SELECT oid FROM pg_database WHERE datname = current_database())
         || CASE WHEN pg_is_in_recovery() THEN ' standby' ELSE ' ' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END
         """
 

@@ -18,44 +18,55 @@ struct LifeWatch: Sendable {
     let redis: RedisClient
     let logger: Logger
 
-    /// Before the node serves anything. False when Redis did not say in time: then it is asked later.
-    func begin() async -> Bool {
+    /// What has come of comparing so far.
+    struct Compared: Sendable {
+        /// Whether the mark was compared at all.
+        var hasBegun = false
+        /// The last one that was.
+        var mark: ClusterMark?
+    }
+
+    /// Before the node serves anything. Where Redis does not say in time it is asked later.
+    func begin() async -> Compared {
         let deadline = ContinuousClock.now + Self.patience
         while !self.redis.isReachable, ContinuousClock.now < deadline {
-            do { try await Task.sleep(for: .milliseconds(10)) } catch { return false }
+            do { try await Task.sleep(for: .milliseconds(10)) } catch { return Compared() }
         }
-        return await self.first()
+        do {
+            return try await self.next(after: Compared())
+        } catch {
+            self.logger.debug("the cluster's mark not compared, tried again", metadata: ["error": "\(error)"])
+            return Compared()
+        }
     }
 
     /// Until cancelled.
     ///
-    /// - Parameter begun: whether the mark was compared before.
-    func run(begun: Bool) async {
-        var begun = begun
+    /// - Parameter compared: what came of the beginning.
+    func run(_ compared: Compared) async {
+        var compared = compared
+        var complaint = ""
         while !Task.isCancelled {
-            if !begun {
-                begun = await self.first()
-            } else {
-                do {
-                    let further = self.redis.isReachable ? try await self.marks.exchange(self.identity.mark).get() : nil
-                    let epoch = self.identity.epoch
-                    // Also what this node has seen itself: tables can be put back below connections that go on.
-                    try await self.identity.compare(further ?? self.identity.mark, on: self.pool)
-                    self.tell(since: epoch)
-                } catch {
-                    self.logger.debug("the cluster's mark not compared, tried again", metadata: ["error": "\(error)"])
+            do {
+                compared = try await self.next(after: compared)
+                complaint = ""
+            } catch {
+                // That Redis or Postgres is away is told of elsewhere; a right that lacks is told of here, once.
+                if error is RedisError, self.redis.isReachable, "\(error)" != complaint {
+                    complaint = "\(error)"
+                    self.logger.warning("the cluster's mark not compared, tried again", metadata: ["error": "\(error)"])
                 }
             }
             do { try await Task.sleep(for: Self.pause) } catch { return }
         }
     }
 
-    /// When the node stops: what it has seen last.
+    /// When the node stops: what it has seen last. What is there and was never compared stays.
     func end() async {
         guard self.redis.isReachable else { return }
         let promise = self.redis.eventLoop.makePromise(of: Void.self)
         let timeout = self.redis.eventLoop.scheduleTask(in: .milliseconds(500)) { promise.succeed(()) }
-        self.marks.exchange(self.identity.mark).whenComplete { _ in
+        self.marks.exchange(self.identity.mark, compared: nil).whenComplete { _ in
             // Others have seen more, or Redis is away: then this node's word is missed by nobody, or written by nobody.
             timeout.cancel()
             promise.succeed(())
@@ -63,22 +74,22 @@ struct LifeWatch: Sendable {
         try? await promise.futureResult.get()
     }
 
-    /// What is there is compared, whatever it says, before this node writes its own: it may be of a timeline that the database has left.
-    private func first() async -> Bool {
-        guard self.redis.isReachable else { return false }
-        do {
-            let epoch = self.identity.epoch
-            if let mark = try await self.marks.read().get(), mark != self.identity.mark { try await self.identity.compare(mark, on: self.pool) }
-            self.tell(since: epoch)
-            return true
-        } catch {
-            self.logger.debug("the cluster's mark not compared, tried again", metadata: ["error": "\(error)"])
-            return false
+    /// First what is there is compared, whatever it says; later what this node has seen itself is compared too: tables can be put back below connections
+    /// that go on.
+    private func next(after last: Compared) async throws -> Compared {
+        var compared = last
+        let epoch = self.identity.epoch
+        if last.hasBegun {
+            let further = self.redis.isReachable ? try await self.marks.exchange(self.identity.mark, compared: last.mark).get() : nil
+            try await self.identity.compare(further ?? self.identity.mark, on: self.pool)
+            if let further { compared.mark = further }
+        } else if self.redis.isReachable {
+            let mark = try await self.marks.read().get()
+            if let mark, mark != self.identity.mark { try await self.identity.compare(mark, on: self.pool) }
+            compared = Compared(hasBegun: true, mark: mark)
         }
-    }
-
-    private func tell(since epoch: Int64) {
         let now = self.identity.epoch
         if now != epoch { self.logger.notice("the data is another than was seen before: a new epoch", metadata: ["epoch": "\(now)"]) }
+        return compared
     }
 }

@@ -63,7 +63,7 @@ struct NodeService: Service {
         let secret = found
         // Before anything is answered from a database that was put back, or from what Redis remembers of another.
         let life = LifeWatch(marks: ClusterMarks(redis: redis, names: names, secret: secret), identity: identity, pool: pool, redis: redis, logger: self.logger)
-        let hasCompared = await life.begin()
+        let compared = await life.begin()
         let tickets = TicketSigner(secret: secret)
         let credentials = Credentials(
             verifier: verifier, keys: APIKeyStore(pool: pool), tickets: tickets, cookieName: configuration.cookieName,
@@ -228,7 +228,7 @@ struct NodeService: Service {
                 tasks.addTask { await verifier.run() }
                 tasks.addTask { await audit.run() }
                 tasks.addTask { await health.probe.run() }
-                tasks.addTask { await life.run(begun: hasCompared) }
+                tasks.addTask { await life.run(compared) }
                 if let theEdge {
                     tasks.addTask { await theEdge.runHeartbeat() }
                     tasks.addTask { await theEdge.runCommitTail() }

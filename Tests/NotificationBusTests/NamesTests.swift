@@ -28,6 +28,7 @@ import Testing
     ])
     func mark(text: String, mark: ClusterMark?) {
         #expect(ClusterMarks.parse(text) == mark)
+        if let mark { #expect(ClusterMarks.text(mark) == text) }
     }
 
     @Test("a lease's member says edge, transport and connection, and what no edge wrote is none", arguments: Transport.allCases)
