@@ -30,20 +30,28 @@ public struct FeedAnswer: Sendable {
     public var changes: [InboxChange]?
 }
 
-/// Reads logs for an edge, many users in one statement: while reads are under way, what comes waits and goes together.
+/// Reads logs for an edge, many users in one statement: while reads are under way, what comes waits and goes together. When many come at once, as after the
+/// restart of an edge, those that follow are gathered for a moment.
 public final class FeedReader: Sendable {
     /// The most changes that are replayed; past it `resync`.
     public static let replayBound = 1000
     /// The most changes of one user in one answer: about what a stream takes at once, so that many that catch up cost little memory.
     public static let portion = 128
     /// Users a statement, statements under way.
-    private static let batch = 200
+    private static let batch = 300
     private static let concurrency = 2
+    /// So many users in one statement are many at once.
+    private static let many = 32
+    /// How long those that follow are gathered: nothing beside the time that so many streams take to open.
+    private static let gathering: Duration = .milliseconds(100)
 
     private struct State {
         var waiting: [FeedRequest] = []
         var running = 0
         var statements = 0
+        /// Less than a batch waits until this is over.
+        var isGathering = false
+        var isClosed = false
     }
 
     private let pool: PostgresPool
@@ -67,16 +75,32 @@ public final class FeedReader: Sendable {
     public func read(_ request: FeedRequest) { self.read([request]) }
 
     public func read(_ requests: [FeedRequest]) {
-        let batches = self.state.withLock { state in
+        let batches: [[FeedRequest]]? = self.state.withLock { state in
+            if state.isClosed { return nil }
             state.waiting.append(contentsOf: requests)
             return Self.take(&state)
         }
+        guard let batches else { return Self.refuse(requests) }
         for batch in batches { self.send(batch) }
+    }
+
+    /// What waits fails, and what comes later does.
+    public func close() {
+        let waiting = self.state.withLock { state in
+            defer { state.waiting = [] }
+            state.isClosed = true
+            return state.waiting
+        }
+        Self.refuse(waiting)
+    }
+
+    private static func refuse(_ requests: [FeedRequest]) {
+        for request in requests { request.completion(.failure(StoreError(code: .unavailable, message: "this node is closing"))) }
     }
 
     private static func take(_ state: inout State) -> [[FeedRequest]] {
         var batches: [[FeedRequest]] = []
-        while state.running < Self.concurrency, !state.waiting.isEmpty {
+        while state.running < Self.concurrency, state.waiting.count >= (state.isGathering ? Self.batch : 1) {
             batches.append(Array(state.waiting.prefix(Self.batch)))
             state.waiting.removeFirst(min(Self.batch, state.waiting.count))
             state.running += 1
@@ -98,11 +122,26 @@ public final class FeedReader: Sendable {
                 answers = batch.map { _ in .failure(InboxReader.translate(error)) }
             }
             for (request, answer) in zip(batch, answers) { request.completion(answer) }
-            let next = self.state.withLock { state in
+            let (next, gathers) = self.state.withLock { state in
                 state.running -= 1
+                let gathers = batch.count >= Self.many && !state.isGathering
+                if gathers { state.isGathering = true }
+                return (Self.take(&state), gathers)
+            }
+            if gathers { self.gather() }
+            for batch in next { self.send(batch) }
+        }
+    }
+
+    private func gather() {
+        Task {
+            // Nobody cancels it.
+            try? await Task.sleep(for: Self.gathering)
+            let batches = self.state.withLock { state in
+                state.isGathering = false
                 return Self.take(&state)
             }
-            for batch in next { self.send(batch) }
+            for batch in batches { self.send(batch) }
         }
     }
 

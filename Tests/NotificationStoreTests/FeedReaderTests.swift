@@ -140,7 +140,7 @@ extension Store {
                     }
                 })
                 await until { answers.withLock { $0.count } == 1000 }
-                #expect(feed.statements == 5)
+                #expect(feed.statements == 4)
                 for (index, result) in answers.withLock({ $0 }) {
                     let answer = try result.get()
                     let count = index < 500 ? index % 3 + 1 : 0
