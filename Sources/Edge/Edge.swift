@@ -111,6 +111,7 @@ public final class Edge: SubscriptionListener {
     }
 
     public func stop() {
+        self.feedReader.close()
         for loop in self.loops { loop.stop() }
     }
 

@@ -13,6 +13,9 @@ final class EdgeLoop: @unchecked Sendable {
     let index: Int
     let edge: Edge
     private var hubs: [UserID: UserHub] = [:]
+    /// All streams, in the order in which they came as far as none has left: so do their sockets lie in memory, through which a broadcast goes fastest that
+    /// way.
+    private var streams: [StreamConnection] = []
     /// Connections with bytes to flush.
     var dirty: [StreamConnection] = []
     /// What was said last, in the forms of the other transports.
@@ -66,6 +69,7 @@ final class EdgeLoop: @unchecked Sendable {
         do {
             try Self.prepare(channel, self.edge.configuration)
             try channel.pipeline.syncOperations.addHandler(connection)
+            connection.takeSocket()
         } catch {
             self.closed(connection)
             channel.close(promise: nil)
@@ -118,6 +122,8 @@ final class EdgeLoop: @unchecked Sendable {
 
     private func add(_ connection: StreamConnection) {
         connection.user.connections.append(connection)
+        connection.place = self.streams.count
+        self.streams.append(connection)
         self.edge.metrics.opened(connection.transport, by: 1)
     }
 
@@ -148,6 +154,12 @@ final class EdgeLoop: @unchecked Sendable {
         self.leave(connection)
         let hub = connection.user
         hub.connections.removeAll { $0 === connection }
+        // The last one takes its place.
+        let last = self.streams.removeLast()
+        if last !== connection {
+            self.streams[connection.place] = last
+            last.place = connection.place
+        }
         if hub.connections.isEmpty, !hub.isGone {
             hub.isGone = true
             self.hubs[hub.user] = nil
@@ -162,6 +174,7 @@ final class EdgeLoop: @unchecked Sendable {
         if connection.phase == .behind { self.edge.metrics.lagging.subtract(1, ordering: .relaxed) }
         connection.phase = .closed
         self.wheel.remove(connection)
+        connection.leaveSocket()
         connection.channel = nil
         connection.user.feed.leave(connection.id)
     }
@@ -279,13 +292,13 @@ final class EdgeLoop: @unchecked Sendable {
             if !mayDeliver {
                 // What is dropped now is read from the log afterwards; of a direct event it is only counted.
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
-                    self.deliver(direct, message.payload, CollectionOfOne(hub), toAll: false, isSuspended: true)
+                    self.deliver(direct, message.payload, hub.connections, toAll: false, isSuspended: true)
                 }
                 continue
             }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
-                    self.deliver(direct, message.payload, CollectionOfOne(hub), toAll: false)
+                    self.deliver(direct, message.payload, hub.connections, toAll: false)
                     continue
                 }
                 // Of another version of this program, most likely: something has changed, and the log has it.
@@ -352,26 +365,21 @@ final class EdgeLoop: @unchecked Sendable {
             self.edge.metrics.malformed.add(1, ordering: .relaxed)
             return
         }
-        self.deliver(direct, payload, self.hubs.values, toAll: true, isSuspended: !mayDeliver)
+        self.deliver(direct, payload, self.streams, toAll: true, isSuspended: !mayDeliver)
         self.flush()
     }
 
     /// At most once: to those who can take it now. Nothing of it is kept for the others.
-    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hubs: some Sequence<UserHub>, toAll: Bool, isSuspended: Bool = false) {
+    private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ connections: [StreamConnection], toAll: Bool, isSuspended: Bool = false) {
         guard let frame = payload.getSlice(at: payload.readerIndex + direct.frameOffset, length: payload.readableBytes - direct.frameOffset) else { return }
+        let isForAll = toAll && direct.customer == nil
+        let now = self.now
         var written = 0
         var dropped = 0
-        for hub in hubs {
+        for connection in connections {
             // What is for everybody and of no customer is for those as well that asked for one customer's.
-            for connection in hub.connections
-            where toAll && direct.customer == nil || connection.filter?.shows(customer: direct.customer) ?? true {
-                guard !isSuspended, connection.phase == .live, connection.takesMore() else {
-                    dropped += 1
-                    continue
-                }
-                connection.send(frame)
-                written += 1
-            }
+            if !isForAll, let filter = connection.filter, !filter.shows(customer: direct.customer) { continue }
+            if !isSuspended, connection.phase == .live, connection.say(frame, now: now) { written += 1 } else { dropped += 1 }
         }
         self.edge.metrics.direct.add(written, ordering: .relaxed)
         self.edge.metrics.directDropped.add(dropped, ordering: .relaxed)
@@ -609,6 +617,8 @@ final class EdgeLoop: @unchecked Sendable {
         for connection in dirty {
             connection.isDirty = false
             connection.flush()
+            // One large message may be more than it takes.
+            if connection.phase == .live, !connection.isBlocked, connection.channel?.isWritable == false { self.setAside(connection) }
         }
         if self.dirty.capacity > 4096 { self.dirty = [] }
         self.translations.forget()

@@ -24,8 +24,9 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     let id: NotificationID
     unowned let loop: EdgeLoop
     let user: UserHub
-    /// Nil once it is closed.
+    /// Nil once it is closed, and where it has none of its own.
     var channel: (any Channel)?
+    var output = Output()
     let openedAt: Timestamp
     let userAgent: String
     /// The response's head, until it is written.
@@ -45,6 +46,8 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     var isBlocked = false
     var isDirty = false
     var wheelPlace: TimerPlace?
+    /// Among all streams of its loop.
+    var place = 0
 
     /// On the loop.
     ///
@@ -69,20 +72,35 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
 
     var transport: Transport { .sse }
 
+    /// These blocks of the event stream as they go on its socket.
+    func encoded(_ blocks: ByteBuffer) -> ByteBuffer { blocks }
+
     /// Says these blocks of the event stream, one or several, without flushing.
-    func send(_ blocks: ByteBuffer) { self.write(blocks) }
+    func send(_ blocks: ByteBuffer) { self.write(self.encoded(blocks)) }
+
+    /// Says them at once, if it can take them.
+    final func say(_ blocks: ByteBuffer, now: Int64) -> Bool {
+        if self.output.socket >= 0, self.transmitNow(self.encoded(blocks)) {
+            self.lastWrite = now
+            return true
+        }
+        guard self.takesMore() else { return false }
+        self.send(blocks)
+        return true
+    }
 
     /// False when its bound of unsent bytes is reached, and the socket does not take them either.
     func takesMore() -> Bool {
         guard let channel else { return false }
         if channel.isWritable { return true }
+        // Then nothing is held that the channel does not have.
         channel.flush()
         return channel.isWritable
     }
 
     var isWritable: Bool { self.channel?.isWritable ?? false }
 
-    func flush() { self.channel?.flush() }
+    func flush() { self.push() }
 
     /// Nothing was sent for a while.
     func ping() { self.write(self.loop.edge.ping) }
@@ -107,7 +125,7 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
 
     /// Writes without flushing; the loop flushes all dirty connections at the end of its turn.
     final func write(_ bytes: ByteBuffer) {
-        self.channel?.write(bytes, promise: nil)
+        self.put(bytes)
         self.touched()
     }
 
@@ -138,6 +156,7 @@ class StreamConnection: ChannelInboundHandler, Timed, @unchecked Sendable {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        self.leaveSocket()
         self.loop.closed(self)
         context.fireChannelInactive()
     }

@@ -14,9 +14,7 @@ final class WebSocketConnection: StreamConnection, @unchecked Sendable {
 
     override var transport: Transport { .webSocket }
 
-    override func send(_ blocks: ByteBuffer) {
-        self.write(self.loop.translations.translate(blocks, into: .webSocket).bytes)
-    }
+    override func encoded(_ blocks: ByteBuffer) -> ByteBuffer { self.loop.translations.translate(blocks, into: .webSocket).bytes }
 
     override func ping() { self.write(WebSocketFrame.make(.ping)) }
 
@@ -36,7 +34,10 @@ final class WebSocketConnection: StreamConnection, @unchecked Sendable {
             case .message(.binary): self.leave(context, .unsupported)
             case .message(.ping(let payload)):
                 // Whoever does not read gets no answers on top.
-                if self.head == nil, self.takesMore() { context.writeAndFlush(Self.wrapOutboundOut(WebSocketFrame.make(.pong, payload.readableBytesView)), promise: nil) }
+                if self.head == nil, self.takesMore() {
+                    self.handOver()
+                    context.writeAndFlush(Self.wrapOutboundOut(WebSocketFrame.make(.pong, payload.readableBytesView)), promise: nil)
+                }
             case .message(.close(let code)): self.leave(context, code ?? .normal)
             }
         }
