@@ -152,6 +152,9 @@ def test_an_upload_whose_node_is_killed_leaves_nothing(world):
     connection.close()
     # Its minute of grace is over.
     world.postgres.sql("UPDATE jobs SET lease_until = now() WHERE state = 'loading'", "carillon")
+    # Workers look once a minute, and soon after they began.
+    assert world.workers[0].stop() == 0
+    world.workers[0].start()
     left = "SELECT (SELECT count(*) FROM jobs WHERE state IN ('loading', 'failed')) + (SELECT count(*) FROM job_users)"
     until(lambda: world.postgres.sql(left, "carillon") == "0", "a worker to forget it", patience=300)
     assert written(world, prefix) == (0, 0, 0)
