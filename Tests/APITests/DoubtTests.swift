@@ -1,3 +1,4 @@
+import Logging
 import NotificationCore
 import NotificationStore
 import PostgresClient
@@ -9,6 +10,8 @@ import Testing
 @Suite("Writes whose answer is lost")
 struct DoubtTests {
     private static let writing = "datname = current_database() AND query LIKE '%apply_changes%' AND wait_event = 'SyncRep'"
+
+    private static let committing = "datname = current_database() AND query LIKE '%emit_message%' AND wait_event = 'SyncRep'"
 
     @Test("all read of one type goes on after a part of which nobody heard", .timeLimit(.minutes(2)))
     func readAll() async throws {
@@ -27,12 +30,23 @@ struct DoubtTests {
             // A commit is on disk and waits for a standby that there is not; who is cut off then has committed.
             try postgres.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             try postgres.psql("SELECT pg_reload_conf()")
+            // The setting is in force some time after it was read anew, and until then commits do not wait.
+            var configuration = api.database
+            configuration.responseTimeout = nil
+            let commits = PostgresConnection(configuration: configuration, name: "commits", logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+            commits.start()
+            try await commits.waitUntilConnected()
+            let commit = PostgresStatement("SELECT pg_logical_emit_message(true, 'nothing', '')", prepared: false)
+            let committing = Task { while !Task.isCancelled { _ = try await commits.execute(commit) } }
+            while try await number(api, "SELECT count(*) FROM pg_stat_activity WHERE \(Self.committing)") == 0 { try Task.checkCancellation() }
             let token = try api.token("u")
             async let answer = api.ask("POST", "/v1/notifications/read-all", token: token, "{\"type\":\"chat\"}")
             while try await number(api, "SELECT count(*) FROM pg_stat_activity WHERE \(Self.writing)") == 0 { try Task.checkCancellation() }
             #expect(try await number(api, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 30000)) FROM pg_stat_activity WHERE \(Self.writing)") == 1)
             try postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
             try postgres.psql("SELECT pg_reload_conf()")
+            committing.cancel()
+            await commits.close()
             let read = try await answer
             #expect(read.status == 200)
             #expect(read.number("unread") == 0)

@@ -59,6 +59,7 @@ struct TestAPI: Sendable {
     private let server: GatewayServer
     let writer: InboxWriter
     let recipients: RecipientReader
+    let database: PostgresConfiguration
     let pool: PostgresPool
 
     /// - Parameter postgres: nil stands for the server of all tests.
@@ -81,6 +82,7 @@ struct TestAPI: Sendable {
         try await connection.waitUntilConnected()
         _ = try await Migrator(connection: connection).run()
         await connection.close()
+        self.database = configuration
         self.pool = PostgresPool(configuration: configuration, size: 2, name: "reads", logger: logger)
         self.pool.start()
         try await self.pool.waitUntilConnected()

@@ -186,7 +186,7 @@ def whole_node(cluster, tmp_path_factory):
     with open(tmp_path_factory.mktemp("node") / "log", "w") as log:
         node = subprocess.Popen([program, "serve", "--roles", "api,edge", "--port", str(port)], env=environment, stdin=subprocess.DEVNULL, stderr=log)
         try:
-            eventually("the node is ready", tolerant(lambda: cluster.http.get(f"{url}/health/ready").status_code == 200))
+            eventually("the node is ready", tolerant(lambda: cluster.http.get(f"{url}/health/ready").json()["status"] == "ready"))
             token = subprocess.run([program, "token", "--user", "olga", "--role", "admin"], env=environment, capture_output=True, text=True, timeout=60)
             yield url, token.stdout.strip()
         finally:

@@ -7,9 +7,11 @@ from harness import eventually
 
 
 def tabs_of(browser, site, user, count, **options):
-    tabs = [browser.open("about:blank").client(site, user, **options) for _ in range(count)]
-    for tab in tabs:
-        tab.is_open()
+    """The first one leads: it is open before the next one begins."""
+    tabs = []
+    for _ in range(count):
+        tabs.append(browser.open("about:blank").client(site, user, **options))
+        tabs[-1].is_open()
     return tabs
 
 

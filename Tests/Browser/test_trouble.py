@@ -79,11 +79,11 @@ def test_a_proxy_that_buffers_is_got_through_by_long_polls(browser, site, cluste
 
 
 def test_tokens_are_renewed_on_the_open_stream(browser, site, cluster, user, admin):
-    tab = with_client(browser, site, user, ttl="5s,1h")
+    tab = with_client(browser, site, user, ttl="12s,1h")
     [stream] = streams_of(admin, user)
     eventually("it has been renewed", lambda: site.count("POST", "/v1/notifications/stream-renew") == 1)
     opened = datetime.datetime.fromisoformat(stream["since"])
-    eventually("its first token has ended", lambda: datetime.datetime.now(datetime.UTC) - opened > datetime.timedelta(seconds=6))
+    eventually("its first token has ended", lambda: datetime.datetime.now(datetime.UTC) - opened > datetime.timedelta(seconds=13))
     [still] = streams_of(admin, user)
     assert still["connection_id"] == stream["connection_id"]
     assert set(tab.value("states")) <= {"connecting", "open"}
@@ -93,7 +93,7 @@ def test_tokens_are_renewed_on_the_open_stream(browser, site, cluster, user, adm
 
 
 def test_a_stream_that_ends_with_its_token_is_opened_with_a_fresh_one(browser, site, cluster, user, admin):
-    tab = with_client(browser, site, user, ttl="3s", times={"retry": 100})
+    tab = with_client(browser, site, user, ttl="6s", times={"retry": 100})
     [stream] = streams_of(admin, user)
     site.refuse("POST", "/v1/notifications/stream-renew", 403, times=100)
 

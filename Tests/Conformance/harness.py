@@ -37,6 +37,14 @@ def eventually(what, attempt, timeout=PATIENCE, pause=0.05):
         idle.wait(pause)
 
 
+def redis(*arguments):
+    """What redis-cli answers, of the cluster's Redis."""
+    url = os.environ["CARILLON_REDIS_URL"]
+    answer = subprocess.run(["redis-cli", "-u", url, "--no-auth-warning", *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
+
+
 def tolerant(call):
     """Makes of `call` an attempt for `eventually`: a connection that fails is an attempt that failed."""
 

@@ -270,7 +270,7 @@ def test_ticket_says_how_long_it_is_good(user):
 
 
 def test_stream_is_warned_and_ends_with_its_token(cluster, user):
-    short = User(cluster, user.name, cluster.token(user.name, "--ttl", "4s"))
+    short = User(cluster, user.name, cluster.token(user.name, "--ttl", "8s"))
     with short.stream() as stream:
         connection = stream.ready().json["connection_id"]
         warning = stream.expect("auth_expiring")
@@ -285,7 +285,7 @@ def test_stream_is_warned_and_ends_with_its_token(cluster, user):
 
 @pytest.mark.parametrize("renewing_edge", [0, 1])
 def test_renewed_stream_outlives_its_token(cluster, user, renewing_edge):
-    token = cluster.token(user.name, "--ttl", "4s")
+    token = cluster.token(user.name, "--ttl", "8s")
     short = User(cluster, user.name, token)
     with short.stream(cluster.edges[0]) as renewed, short.stream(cluster.edges[0]) as left_alone:
         connection = renewed.ready().json["connection_id"]

@@ -144,7 +144,7 @@ def test_a_collapse_key_finds_everybodys_read_or_not(cluster, user, other):
 
 def test_scheduled_and_tracked_ones_are_corrected_without_a_number(cluster, user):
     record = {"rec_type": "plan", "rec_id": cluster.unique()}
-    scheduled = cluster.notify(user, **record, deliver_at=at(3), title="Old")
+    scheduled = cluster.notify(user, **record, deliver_at=at(6), title="Old")
     cluster.notify(user, **record, channels=["webhook"], title="Old")
     assert scheduled["seq"] is None
     updated(patch(cluster, **record, title="New"), 2)

@@ -88,7 +88,7 @@ def test_quiet_hours_hold_it_back_but_not_what_is_urgent(cluster, reader):
 
 
 def test_what_was_deleted_or_taken_back_meanwhile_is_not_sent(cluster, reader):
-    due = (datetime.now(timezone.utc) + timedelta(seconds=1.5)).isoformat()
+    due = (datetime.now(timezone.utc) + timedelta(seconds=6)).isoformat()
     gone = cluster.notify(reader, title="Gone", channels=["email"], deliver_at=due)["id"]
     stays = cluster.notify(reader, title="Stays", channels=["email"], deliver_at=due)["id"]
     answer = cluster.http.request("DELETE", f"{cluster.url}/v1/internal/notifications", json={"id": gone}, headers=cluster.application)

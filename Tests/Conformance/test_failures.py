@@ -314,7 +314,7 @@ def test_worker_dies_and_a_scheduled_one_comes_once_it_is_back(cluster, user):
     with user.stream() as stream:
         stream.ready()
         cluster.local("kill", "worker-1")
-        made = cluster.notify(user, deliver_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2)))
+        made = cluster.notify(user, deliver_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6)))
         assert made["seq"] is None
         cluster.local("start", "worker-1")
         assert stream.expect("message").json["id"] == made["id"]

@@ -202,7 +202,7 @@ def test_texts_at_their_bounds(cluster, user):
 def test_scheduled_one_gets_its_number_when_due(cluster, user):
     with user.stream() as stream:
         stream.ready()
-        made = cluster.notify(user, title="Later", deliver_at=at(2))
+        made = cluster.notify(user, title="Later", deliver_at=at(6))
         assert made["seq"] is None
         assert user.ids() == [] and user.count()["unread"] == 0
         assert user.request("GET", f"/{made['id']}").status_code in (200, 404)
@@ -221,7 +221,7 @@ def test_scheduled_for_the_past_is_due_at_once(cluster, user):
 def test_expired_one_disappears_as_a_delete(cluster, user):
     with user.stream() as stream:
         stream.ready()
-        made = cluster.notify(user, expires_at=at(2))
+        made = cluster.notify(user, expires_at=at(6))
         assert stream.expect("message").json["id"] == made["id"]
         block = stream.expect("delete")
         assert block.json == {"id": made["id"], "seq": 2, "unread": 0}
@@ -232,7 +232,7 @@ def test_expired_one_disappears_as_a_delete(cluster, user):
 
 def test_resume_shows_the_creation_of_an_expired_one_as_delete(cluster, user):
     position = user.count()["last_event_id"]
-    made = cluster.notify(user, expires_at=at(1))
+    made = cluster.notify(user, expires_at=at(3))
     eventually("the notification expired", lambda: user.ids() == [])
     with user.stream(last_event_id=position) as stream:
         assert stream.ready().id == position

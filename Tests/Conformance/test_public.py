@@ -137,7 +137,7 @@ def texting(cluster, tmp_path_factory):
     process = subprocess.Popen(
         [os.environ["CARILLON_BIN"], "serve", "--roles", "api,worker", "--port", str(port)], env=environment, stdin=subprocess.DEVNULL, stderr=log)
     try:
-        eventually("the node is ready", tolerant(lambda: httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200))
+        eventually("the node is ready", tolerant(lambda: httpx.get(f"{url}/health/ready", trust_env=False).json()["status"] == "ready"))
         yield url, twilio
     finally:
         process.terminate()

@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from harness import Stream, eventually
+from harness import Stream, eventually, redis
 
 POSITION = re.compile(r"^[1-9][0-9]*-(0|[1-9][0-9]*)$")
 
@@ -256,6 +256,7 @@ def test_one_stream_too_many_evicts_the_oldest_wherever_it_is(cluster, user):
         assert (close.retry, close.json, close.id) == (60000, {"reason": "evicted"}, None)
         assert streams[0].end() == []
 
+        eventually("it is remembered", lambda: redis("HLEN", f"carillon:{{{user.name}}}:e") == "1")
         # EventSource comes back by itself, with its position, and is told to stay away; somebody who opens the page again is let in.
         again = user.stream(cluster.edges[1], last_event_id=streams[0].last_id, headers=AGENT)
         assert again.status == 204

@@ -160,7 +160,7 @@ def test_a_poll_that_waits_takes_a_place_and_gives_it_back(cluster, user):
         assert user.get("/poll", params={"after": position, "timeout": 1}) == {"events": [], "last_event_id": position}
         assert time.monotonic() - started > 0.9
         assert streams[0].expect("close").json == {"reason": "evicted"}
-        assert [entry["transport"] for entry in open_streams(cluster, user)] == ["sse"] * 9
+        eventually("its place is free", lambda: [entry["transport"] for entry in open_streams(cluster, user)] == ["sse"] * 9)
     finally:
         for stream in streams:
             stream.close()
@@ -200,7 +200,7 @@ def test_an_answer_to_a_poll_is_bounded_and_the_next_one_goes_on(cluster, user):
 
 @pytest.mark.parametrize("kind", **names(PUSHED))
 def test_a_token_that_ends_is_announced_then_ends_the_stream(cluster, kind):
-    user = cluster.user(cluster.unique(), "--ttl", "4s")
+    user = cluster.user(cluster.unique(), "--ttl", "8s")
     with kind(user) as client:
         connection = client.ready().json["connection_id"]
         assert client.expect("auth_expiring").json["connection_id"] == connection
@@ -212,13 +212,13 @@ def test_a_token_that_ends_is_announced_then_ends_the_stream(cluster, kind):
 @pytest.mark.parametrize("kind", **names(PUSHED))
 def test_a_fresh_token_extends_it(cluster, kind):
     name = cluster.unique()
-    user = cluster.user(name, "--ttl", "6s")
+    user = cluster.user(name, "--ttl", "12s")
     with kind(user) as client:
         connection = client.ready().json["connection_id"]
         client.expect("auth_expiring")
         fresh = cluster.user(name)
         fresh.write("POST", "/stream-renew", {"connection_id": connection})
-        time_of_end = time.monotonic() + 7
+        time_of_end = time.monotonic() + 13
         eventually("its first token has ended", lambda: time.monotonic() > time_of_end, pause=0.5)
         cluster.notify(fresh)
         client.expect("notification")
@@ -513,7 +513,9 @@ def test_whom_a_handshake_names_need_not_be_named_again(cluster, user):
     for options in ({"headers": user.bearer}, {"params": {"ticket": ticket}}, {"headers": cookie}):
         session = Session(cluster, **options)
         session.say("40")
-        assert any(packet.startswith('42["ready"') for packet in session.packets() + session.packets())
+        packets = []
+        while not any(packet.startswith('42["ready"') for packet in packets):
+            packets += session.packets()
         session.say("41")
     session = Session(cluster, params={"ticket": ticket})
     session.say("40")

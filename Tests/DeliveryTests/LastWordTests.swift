@@ -99,9 +99,9 @@ struct LastWordTests {
 
     @Test("it may take longer than all that was before, and the mail goes once")
     func late() async throws {
-        try await MailServerThatWaits.run(.milliseconds(2500)) { server in
+        try await MailServerThatWaits.run(.seconds(5)) { server in
             let engines = MailEngines(TransferEngine.Settings())
-            guard case .sent = await (try self.sender(server, engines, .seconds(1), last: .seconds(30))).send(self.message()) else {
+            guard case .sent = await (try self.sender(server, engines, .seconds(3), last: .seconds(30))).send(self.message()) else {
                 return #expect(Bool(false), "not sent")
             }
             #expect(server.count == 1)
@@ -142,9 +142,9 @@ struct LastWordTests {
 
     @Test("mails behind those that wait for it have their own time when it is their turn")
     func turns() async throws {
-        try await MailServerThatWaits.run(.milliseconds(400)) { server in
+        try await MailServerThatWaits.run(.milliseconds(1000)) { server in
             let engines = MailEngines(TransferEngine.Settings(), bound: 1)
-            let sender = try self.sender(server, engines, .seconds(1), last: .seconds(10))
+            let sender = try self.sender(server, engines, .seconds(3), last: .seconds(10))
             let results = await withTaskGroup(of: SendResult.self) { group in
                 for _ in 0..<4 { group.addTask { await sender.send(self.message()) } }
                 return await group.reduce(into: []) { $0.append($1) }

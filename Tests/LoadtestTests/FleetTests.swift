@@ -22,7 +22,7 @@ struct FleetTests {
         plan.rate = 100
         plan.duration = 0.6
         plan.publishConnections = 8
-        plan.settle = 0.3
+        plan.settle = 1
         plan.inboxUsers = 100
         adjust(&plan)
         var run = LoadRun(plan: plan)
@@ -54,7 +54,7 @@ struct FleetTests {
             $0 = try! RunPlan(
                 runID: $0.runID, targets: $0.targets, publishTargets: $0.publishTargets, apiKey: $0.apiKey, users: $0.users, connections: 7
             )
-            ($0.rate, $0.duration, $0.settle) = (100, 0.6, 0.3)
+            ($0.rate, $0.duration, $0.settle) = (100, 0.6, 1)
         }
         #expect(report.correctness == Correctness(unreadWrong: 1, usersCompared: 7))
         #expect(report.errors.requests == ["500": 1])

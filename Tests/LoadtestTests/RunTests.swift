@@ -23,7 +23,7 @@ struct RunTests {
         plan.mix = mix
         plan.group = group
         plan.publishConnections = 8
-        plan.settle = 0.3
+        plan.settle = 1
         adjust(&plan)
         let report = try await LoadRun(plan: plan).run()
         let stalled = server.stalled.withLockedValue { $0 }

@@ -132,6 +132,7 @@ extension Store {
             try await database.withNode(lanes: 1) { node async throws in
                 try database.server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
                 try database.server.psql("SELECT pg_reload_conf()")
+                let probe = try await Commits.untilTheyWait(database, node)
                 let answers = Answers()
                 node.writer.submit([InboxCommand(user: u, action: .create(notification()))], completion: answers.add)
                 try await node.untilWaiting(1, for: "wait_event = 'SyncRep'")
@@ -144,6 +145,7 @@ extension Store {
                 await until { answers.count == 1 }
                 try database.server.psql("ALTER SYSTEM RESET synchronous_standby_names")
                 try database.server.psql("SELECT pg_reload_conf()")
+                await probe.stop()
                 #expect(try answers.all[0].result.get().map(\.status) == [.recovered])
                 #expect(try await node.audit() == [])
             }

@@ -4,7 +4,7 @@ import Testing
 
 @testable import RedisClient
 
-@Suite("A client and a real server", .timeLimit(.minutes(1)))
+@Suite("A client and a real server", .timeLimit(.minutes(5)))
 struct ClientLiveTests {
     @Test("replies come in the order of the commands, and an error of one does not fail the others")
     func pipeline() async throws {

@@ -79,7 +79,7 @@ extension RedisSubscriberConfiguration {
     }
 }
 
-@Suite("A subscriber and a real server", .timeLimit(.minutes(1)))
+@Suite("A subscriber and a real server", .timeLimit(.minutes(5)))
 struct SubscriberLiveTests {
     @Test("messages arrive binary-safe on channels of any name, and not after the unsubscribe")
     func messages() async throws {
@@ -164,7 +164,8 @@ struct SubscriberLiveTests {
         let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint, .quick), channels: ["a"])
         redis.pause()
         await live.recorder.becomes(.lost)
-        #expect(live.subscriber.counters.silences == 1)
+        // Also a greeting that it leaves unanswered is one.
+        #expect(live.subscriber.counters.silences >= 1)
         redis.resume()
         await live.recorder.becomes(.resubscribed)
         if !live.publisher.client.isAvailable { await live.publisher.becomes(true) }

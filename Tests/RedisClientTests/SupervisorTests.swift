@@ -6,7 +6,7 @@ import Testing
 
 @testable import RedisClient
 
-@Suite("A connection and what says where it goes", .timeLimit(.minutes(1)))
+@Suite("A connection and what says where it goes", .timeLimit(.minutes(5)))
 struct SupervisorTests {
     /// Names what the test says, and takes down what it is told.
     private final class Source: EndpointSource {

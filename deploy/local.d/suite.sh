@@ -333,7 +333,7 @@ run_pytest() {
     local title=${1#"$ROOT"/} report status=0 total=0 failed=0 name began=$SECONDS
     report=$TEST_FOLDER/out/$(basename "$1").xml
     say "running $title"
-    PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 1500 "$STATE/venv/bin/python" -m pytest -ra --durations=10 -p no:cacheprovider \
+    PYTHONDONTWRITEBYTECODE=1 timeout --kill-after=10 2400 "$STATE/venv/bin/python" -m pytest -ra --durations=10 -p no:cacheprovider \
         --junitxml="$report" "$1" </dev/null >&2 || status=$?
     if [[ -s $report ]]; then
         total=$(attribute tests "$report")
