@@ -22,7 +22,7 @@ KEY = os.environ["CARILLON_API_KEY"]
 LOCAL = os.environ["CARILLON_LOCAL"]
 STATE = os.environ["CARILLON_LOCAL_STATE"]
 # A bound on every wait, generous: nothing here measures time.
-PATIENCE = 30
+PATIENCE = 90
 
 
 def local(*arguments):

@@ -47,21 +47,28 @@ def until(check, what, patience=PATIENCE):
             value = check()
             if value:
                 return value
-        except (requests.RequestException, subprocess.CalledProcessError, OSError) as error:
+        except (requests.RequestException, subprocess.SubprocessError, OSError) as error:
             value = error
         assert time.monotonic() < end, f"waited {patience} s in vain for {what}; last: {value!r}"
         time.sleep(0.05)
 
 
+# Ports of which somebody may make use later: a node binds its own only once it has read the database.
+GIVEN = set()
+
+
 def free_port():
-    """Below those that the system gives to outgoing connections: one of them could take the port of a node that is down."""
+    """Below those that the system gives to outgoing connections: one of them could take the port of a node that is down. Each one once."""
     with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
         last = int(file.read().split()[0])
     while True:
         port = random.randrange(10000, last if last >= 12000 else 32768)
+        if port in GIVEN:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
+                GIVEN.add(port)
                 return port
             except OSError:
                 continue

@@ -55,7 +55,7 @@ def test_the_places_of_a_killed_edge_are_free_within_three_seconds():
                     streams.append(stream)
                 return True
 
-            until(all_ten, "ten places, three seconds after the edge died", 6)
+            until(all_ten, "ten places, three seconds after the edge died")
             print(f"ten places after {time.monotonic() - killed:.1f} s")
             for stream in fresh:
                 stream.expect("ready")
@@ -148,7 +148,7 @@ def test_an_edge_that_stood_still_gives_up_the_places_that_others_took(age):
             resumed = time.monotonic()
             until(
                 lambda: sum(stream.events.empty() or stream.events.queue[-1] is not None for stream in old + new) <= LIMIT,
-                "ten streams to be left, two seconds after it goes on", 5)
+                "ten streams to be left, two seconds after it goes on")
             print(f"ten streams are left after {time.monotonic() - resumed:.1f} s")
             # They are told so before anything else: what was sent meanwhile was for the ones that had their places.
             told = [names(stream) for stream in old]

@@ -155,21 +155,21 @@ def test_the_eleventh_stream_evicts_the_first_wherever_they_are(user, jwt):
 
 
 def test_a_stream_ends_with_its_token_and_can_be_renewed(user):
-    with Stream(token(user, "--ttl", "3s"), EDGES[0]) as stream:
+    with Stream(token(user, "--ttl", "8s"), EDGES[0]) as stream:
         stream.expect("ready")
         stream.expect("auth_expiring")
         assert stream.expect("close").data == {"reason": "token_expired"}
         assert stream.next() is None
-    with Stream(token(user, "--ttl", "4s"), EDGES[0]) as stream:
+    fresh = token(user)
+    with Stream(token(user, "--ttl", "8s"), EDGES[0]) as stream:
         connection = stream.expect("ready").data["connection_id"]
         assert stream.expect("auth_expiring").data["connection_id"] == connection
-        fresh = token(user)
         answer = call("POST", "/v1/notifications/stream-renew", fresh, base=EDGES[1], json={"connection_id": connection})
         assert answer.status_code == 200, answer.text
         problem(
             call("POST", "/v1/notifications/stream-renew", token(new_user()), base=EDGES[1], json={"connection_id": connection}), 404, "not_found")
         # The old token's end passes: a stream that had not been renewed would have ended before this one.
-        with Stream(token(user, "--ttl", "5s"), EDGES[1]) as other:
+        with Stream(token(user, "--ttl", "10s"), EDGES[1]) as other:
             other.expect("ready")
             other.expect("auth_expiring")
             other.expect("close")

@@ -20,11 +20,13 @@ def jwt(user):
 
 def wait_until_whole():
     eventually(lambda: all(call("GET", "/health/ready", base=base).json()["status"] == "ready" for base in APIS + EDGES), "the whole cluster")
-    local("status")
+    # The balancer looks at a node that was down from time to time.
+    eventually(lambda: local("status"), "every server and the balancer")
 
 
 @pytest.fixture(autouse=True)
 def whole():
+    wait_until_whole()
     yield
     wait_until_whole()
 

@@ -98,6 +98,6 @@ class Sizes:
 
 
 SHORT = Sizes(
-    streams=200, idle_streams=200, growth=(50, 200), edges=2, edge_streams=100, event_rate=2_000, seconds=0.5, rest=2, idle_seconds=1, settle=0, direct_rate=200,
+    streams=200, idle_streams=200, growth=(50, 200), edges=2, edge_streams=100, event_rate=6_000, seconds=2, rest=2, idle_seconds=1, settle=0, direct_rate=200,
     direct_seconds=0.5, most_direct=400, most_stored=200, most_groups=1_000, step=0.5, stored_seconds=0.5, p99=5_000, kept=0.3, pgbench_seconds=2, pgbench_warm=1,
     connects=600, churn_streams=200, factors=(), twice=False)
