@@ -24,7 +24,7 @@ public struct API: Sendable {
 
     public init(
         writer: InboxWriter, reader: InboxReader, idempotency: IdempotencyStore, counts: any CountSource, events: DirectEvents, credentials: Credentials,
-        notifier: Notifier, recipients: Recipients, audience: DirectAudience, sent: SentNotifications, jobs: JobRunner, audit: AuditStore,
+        notifier: Notifier, recipients: Recipients, sent: SentNotifications, jobs: JobRunner, audit: AuditStore,
         catalogue: @escaping @Sendable () -> Catalogue, logger: Logger
     ) {
         self.logger = logger
@@ -33,7 +33,7 @@ public struct API: Sendable {
             notifier: notifier, reader: reader, jobs: jobs, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
         self.trigger = TriggerRoute(jobs: jobs.store, credentials: credentials, idempotency: idempotency, catalogue: catalogue)
         self.jobs = JobReads(jobs: jobs.store, credentials: credentials)
-        self.direct = DirectRoute(events: events, audience: audience, credentials: credentials, catalogue: catalogue)
+        self.direct = DirectRoute(events: events, credentials: credentials, catalogue: catalogue)
         self.reads = InboxReads(reader: reader, counts: counts, credentials: credentials, catalogue: catalogue)
         self.writes = InboxWrites(writer: writer, reads: self.reads)
         self.corrections = Corrections(sent: sent, credentials: credentials)

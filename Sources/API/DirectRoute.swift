@@ -6,11 +6,10 @@ import NotificationCore
 import NotificationStore
 import RedisClient
 
-/// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once. Users who turned
-/// the channel `in_app` off for it are left out; a broadcast asks nobody.
+/// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once. The edges leave
+/// out users who turned the channel `in_app` off for it; of a broadcast nobody is.
 struct DirectRoute: PlainRoute {
     let events: DirectEvents
-    let audience: DirectAudience
     let credentials: Credentials
     let catalogue: @Sendable () -> Catalogue
 
@@ -35,11 +34,9 @@ struct DirectRoute: PlainRoute {
         }
         var frame: [UInt8] = []
         StreamFrame.appendDirect(id: NotificationID.make(now: now), body: event.encodeBody(createdAt: now), to: &frame)
-        let message = DirectEnvelope.encode(frame: frame, customer: event.customer, sentAt: now)
-        let sent =
-            event.broadcast
-            ? self.events.broadcast(message)
-            : self.audience.users(of: event, on: eventLoop).flatMap { self.events.send(message, to: $0) }
+        let subject = DirectEnvelope.Subject(type: event.type, event: event.event, isRequired: event.required.contains(.inApp))
+        let message = DirectEnvelope.encode(frame: frame, customer: event.customer, subject: subject, sentAt: now)
+        let sent = event.broadcast ? self.events.broadcast(message) : self.events.send(message, to: event.users, on: eventLoop)
         sent.whenComplete { result in
             switch result {
             case .success(let edges):

@@ -22,6 +22,7 @@ public final class Edge: SubscriptionListener {
     let leases: Leases
     let subscriptions: Subscriptions
     let feedReader: FeedReader
+    let audience: DirectAudience
     let origins: Origins
     let cookieName: String
     let ping = ByteBuffer(bytes: StreamFrame.ping)
@@ -37,7 +38,7 @@ public final class Edge: SubscriptionListener {
     private let state = Mutex(State())
 
     public init(
-        configuration: EdgeConfiguration, group: any EventLoopGroup, leases: Leases, subscriptions: Subscriptions, pool: PostgresPool,
+        configuration: EdgeConfiguration, group: any EventLoopGroup, leases: Leases, subscriptions: Subscriptions, pool: PostgresPool, audience: DirectAudience,
         identity: ClusterIdentity, credentials: Credentials, tickets: TicketSigner, ledger: TicketLedger, logger: Logger
     ) {
         self.configuration = configuration
@@ -46,6 +47,7 @@ public final class Edge: SubscriptionListener {
         self.pool = pool
         self.identity = identity
         self.feedReader = FeedReader(pool: pool)
+        self.audience = audience
         self.credentials = credentials
         self.origins = credentials.origins
         self.cookieName = credentials.cookieName
@@ -259,6 +261,10 @@ public final class Edge: SubscriptionListener {
                 }
                 epoch = reading.epoch
                 failing = false
+                if !reading.known.isEmpty {
+                    let users = reading.known
+                    for loop in self.loops { loop.eventLoop.execute { loop.known(users) } }
+                }
                 var heads: [(user: UserID, seq: Int64, ageMilliseconds: Int64)] = []
                 for commit in reading.commits {
                     for (user, seq) in zip(commit.users, commit.lastSeqs) { heads.append((user, seq, commit.ageMilliseconds)) }

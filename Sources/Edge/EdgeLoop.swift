@@ -290,6 +290,7 @@ final class EdgeLoop: @unchecked Sendable {
         for message in messages {
             guard let hub = self.hubs[message.user] else { continue }
             if !mayDeliver {
+                if message.payload.withUnsafeReadableBytes({ DirectEnvelope.saysKnown($0) }) { hub.isKnown = true }
                 // What is dropped now is read from the log afterwards; of a direct event it is only counted.
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
                     self.deliver(direct, message.payload, hub.connections, toAll: false, isSuspended: true)
@@ -298,7 +299,15 @@ final class EdgeLoop: @unchecked Sendable {
             }
             guard let envelope = message.payload.withUnsafeReadableBytes({ Envelope($0) }) else {
                 if let direct = message.payload.withUnsafeReadableBytes({ DirectEnvelope($0) }) {
-                    self.deliver(direct, message.payload, hub.connections, toAll: false)
+                    if hub.isKnown {
+                        self.ask(direct, message.payload, hub)
+                    } else {
+                        self.deliver(direct, message.payload, hub.connections, toAll: false)
+                    }
+                    continue
+                }
+                if message.payload.withUnsafeReadableBytes({ DirectEnvelope.saysKnown($0) }) {
+                    hub.isKnown = true
                     continue
                 }
                 // Of another version of this program, most likely: something has changed, and the log has it.
@@ -369,6 +378,17 @@ final class EdgeLoop: @unchecked Sendable {
         self.flush()
     }
 
+    /// Delivers it if the user wants it.
+    private func ask(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hub: UserHub) {
+        let subject = payload.withUnsafeReadableBytes { direct.subject(in: $0) }
+        let customer = direct.customer.flatMap { CustomerID($0) }
+        self.edge.audience.wants(hub.user, subject, customer: customer, on: self.eventLoop).whenSuccess { isWanted in
+            guard isWanted else { return }
+            self.deliver(direct, payload, hub.connections, toAll: false, isSuspended: !self.mayDeliver())
+            self.flush()
+        }
+    }
+
     /// At most once: to those who can take it now. Nothing of it is kept for the others.
     private func deliver(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ connections: [StreamConnection], toAll: Bool, isSuspended: Bool = false) {
         guard let frame = payload.getSlice(at: payload.readerIndex + direct.frameOffset, length: payload.readableBytes - direct.frameOffset) else { return }
@@ -401,6 +421,12 @@ final class EdgeLoop: @unchecked Sendable {
         }
         self.flush()
         return late
+    }
+
+    /// The commit tail read that something is kept of these users.
+    func known(_ users: [UserID]) {
+        self.eventLoop.assertInEventLoop()
+        for user in users { self.hubs[user]?.isKnown = true }
     }
 
     /// Messages may have been lost, or the data is another: all users are compared with the log.
@@ -543,6 +569,7 @@ final class EdgeLoop: @unchecked Sendable {
             self.input(hub) { $0.readFailed(&$1) }
         case .success(let answer):
             hub.answer = (asked, answer)
+            if answer.isKnown { hub.isKnown = true }
             self.prepareFilters(hub, answer)
             if let position = hub.feed.position, answer.head.epoch == position.epoch, answer.head.seq > position.seq {
                 self.edge.metrics.gapRepairs.add(1, ordering: .relaxed)

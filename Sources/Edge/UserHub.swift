@@ -9,6 +9,8 @@ final class UserHub: @unchecked Sendable {
     let user: UserID
     var feed = UserFeed()
     var connections: [StreamConnection] = []
+    /// Something is, or was, kept of the user: what the user prefers must be asked. Never false for a user of whom something is kept, once the log was read.
+    var isKnown = false
     /// Nobody is left: answers that are still on their way find it so.
     var isGone = false
     /// What the log answered last, while its actions are carried out.

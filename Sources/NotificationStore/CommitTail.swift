@@ -14,6 +14,8 @@ public struct CommitTail: Sendable {
 
     public struct Reading: Sendable {
         public var commits: [Commit]
+        /// Of whom something was kept for the first time.
+        public var known: [UserID] = []
         /// Of the cluster.
         public var epoch: Int64
     }
@@ -64,6 +66,7 @@ public struct CommitTail: Sendable {
                 if self.given.contains(batch) { continue }
                 let users = try row.textArray(3).compactMap { UserID($0) }
                 let lasts = try row.int8Array(4)
+                if lasts.isEmpty { reading.known += users }
                 // A batch that only stored what has no number yet has no user.
                 guard users.count == lasts.count, !users.isEmpty else { continue }
                 reading.commits.append(Commit(users: users, lastSeqs: lasts, ageMilliseconds: try row.int8(5)))

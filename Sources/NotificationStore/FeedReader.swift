@@ -24,6 +24,8 @@ public struct FeedAnswer: Sendable {
     public var unseen: Int32
     /// JSON: customer to [unread, unseen].
     public var customers: String
+    /// Preferences or a contact of the user are kept, or were.
+    public var isKnown: Bool
     /// Counts right after the change that was asked from, where the log still has it.
     public var countsAtStart: (unread: Int32, unseen: Int32)?
     /// All changes after the point asked for, or the first portion of them; nil when there is no complete replay from it.
@@ -68,7 +70,7 @@ public final class FeedReader: Sendable {
     private static let statement = PostgresStatement(
         """
         SELECT request, epoch, head_seq, head_unread, head_unseen, head_customers, seq, kind, notification_id, state, read_at, unread, unseen,
-               customer_id, customer_unread, customer_unseen, customer_counts, type, up_to_seq, body, customer_counts_before
+               customer_id, customer_unread, customer_unseen, customer_counts, type, up_to_seq, body, customer_counts_before, is_known
         FROM read_feed($1, $2, $3, $4, $5)
         """)
 
@@ -155,7 +157,7 @@ public final class FeedReader: Sendable {
                 answers.append(
                     FeedAnswer(
                         head: StreamPosition(epoch: try row.int8(1), seq: try row.int8(2)), unread: try row.int4(3), unseen: try row.int4(4),
-                        customers: customers, countsAtStart: nil, changes: []))
+                        customers: customers, isKnown: try row.bool(21), countsAtStart: nil, changes: []))
             }
             guard let seq = try row.optionalInt8(6) else { continue }
             if seq == batch[index].after?.seq {

@@ -7,9 +7,12 @@ public struct PreferencesStore: Sendable {
     public static let maximumCustomers = 1000
 
     private let pool: PostgresPool
+    private let observer: (any RecipientObserver)?
 
-    public init(pool: PostgresPool) {
+    /// - Parameter observer: told of each change before it is answered.
+    public init(pool: PostgresPool, observer: (any RecipientObserver)? = nil) {
         self.pool = pool
+        self.observer = observer
     }
 
     // Index: preferences_pkey.
@@ -59,7 +62,10 @@ public struct PreferencesStore: Sendable {
             let before = try await Self.store { () async throws(StoreError) in try await self.text(user, place) }
             let stored = try await Self.store { () async throws(StoreError) in try Self.parse(before) }
             let after = try Self.valid { () throws(ValidationError) in try change(stored) }
-            if try await self.write(user, place, before: before, after: after) { return after }
+            if try await self.write(user, place, before: before, after: after) {
+                await self.observer?.known(user)
+                return after
+            }
         }
         throw .store(StoreError(code: .overloaded, message: "these preferences are changed by others all the time; try again"))
     }

@@ -6,7 +6,7 @@ import Synchronization
 
 /// Reads what is known of the recipients of notifications, for all requests of this node together.
 ///
-/// One query is under way at a time, on a connection of its own; what is asked meanwhile waits for the next one, so that a busy node asks for more at
+/// One query is under way at a time; what is asked meanwhile waits for the next one, so that a busy node asks for more at
 /// once, not more often. Nothing is kept: who changes a preference sees the next notification follow it.
 public final class RecipientReader: Sendable {
     public struct Settings: Sendable {
@@ -38,23 +38,48 @@ public final class RecipientReader: Sendable {
         var completion: Completion
     }
 
-    private let connection: PostgresConnection
+    private enum Source: Sendable {
+        case connection(PostgresConnection)
+        case pool(PostgresPool)
+    }
+
+    private let source: Source
     private let settings: Settings
     private let logger: Logger
     private let queue = BatchQueue<Request>()
     private let state = Mutex(Counters())
 
+    /// With a connection of its own, for nodes that ask all the time.
     public init(configuration: PostgresConfiguration, settings: Settings = Settings(), identity: ClusterIdentity, logger: Logger) {
-        self.connection = PostgresConnection(configuration: configuration, name: "recipients", logger: logger)
+        let connection = PostgresConnection(configuration: configuration, name: "recipients", logger: logger)
+        self.source = .connection(connection)
         self.settings = settings
         self.logger = logger
-        identity.watch(self.connection)
+        identity.watch(connection)
     }
 
-    public func start() { self.connection.start() }
-    public func close() async { await self.connection.close() }
+    /// Over a pool that others use as well; whoever has it starts and closes it.
+    public init(pool: PostgresPool, settings: Settings = Settings(), logger: Logger) {
+        self.source = .pool(pool)
+        self.settings = settings
+        self.logger = logger
+    }
 
-    public var isAvailable: Bool { self.connection.isConnected }
+    public func start() {
+        if case .connection(let connection) = self.source { connection.start() }
+    }
+
+    public func close() async {
+        if case .connection(let connection) = self.source { await connection.close() }
+    }
+
+    public var isAvailable: Bool {
+        switch self.source {
+        case .connection(let connection): connection.isConnected
+        case .pool(let pool): pool.isAvailable
+        }
+    }
+
     public var counters: Counters { self.state.withLock { $0 } }
 
     /// Calls `completion` once, on a thread that must not be blocked, or before it returns.
@@ -158,7 +183,7 @@ public final class RecipientReader: Sendable {
         }
         let isOne = users.count == 1
         let values: [PostgresValue] = isOne ? [.text(users[0] ?? ""), .text(customers[0] ?? "")] : [.textArray(users), .textArray(customers)]
-        self.connection.execute(isOne ? Self.one : Self.statement, values) { result in
+        self.execute(isOne ? Self.one : Self.statement, values) { result in
             // The next query does not wait for those who hear of this one.
             self.next()
             switch result {
@@ -167,6 +192,13 @@ public final class RecipientReader: Sendable {
                 let failure = InboxReader.translate(error)
                 for request in requests { request.completion(.failure(failure)) }
             }
+        }
+    }
+
+    private func execute(_ statement: PostgresStatement, _ values: [PostgresValue], completion: @escaping @Sendable (Result<PostgresRows, PostgresError>) -> Void) {
+        switch self.source {
+        case .connection(let connection): connection.execute(statement, values, completion: completion)
+        case .pool(let pool): pool.execute(statement, values, completion: completion)
         }
     }
 
@@ -215,13 +247,21 @@ extension Preferences? {
     }
 }
 
+/// Hears of what is kept about recipients.
+public protocol RecipientObserver: Sendable {
+    /// Something is kept of the user now. Called after the commit, and waited for: for a moment at most.
+    func known(_ user: UserID) async
+}
+
 /// That something is kept of a user is said at the head of the inbox, which every write has in its hands.
 enum KnownRecipient {
-    // Index: heads_pkey. With the row that it announces in one transaction; it stays when that row goes.
+    // Index: heads_pkey. With the row that it announces in one transaction; it stays when that row goes. The first time the commit tail tells it, too.
     static let mark = """
         WITH head AS (
             INSERT INTO heads (user_id, epoch, is_known) VALUES ($1, 0, true)
-            ON CONFLICT (user_id) DO UPDATE SET is_known = true WHERE NOT heads.is_known
+            ON CONFLICT (user_id) DO UPDATE SET is_known = true WHERE NOT heads.is_known RETURNING user_id
+        ), told AS (
+            INSERT INTO commits (batch_id, users, last_seqs) SELECT gen_random_uuid(), ARRAY[user_id], '{}' FROM head
         )
         """
 }

@@ -7,8 +7,8 @@ public struct Recipients: Sendable {
     public let deliveries: DeliveryStore
     public let reader: RecipientReader
 
-    public init(pool: PostgresPool, reader: RecipientReader) {
-        self.preferences = PreferencesStore(pool: pool)
+    public init(pool: PostgresPool, reader: RecipientReader, observer: (any RecipientObserver)? = nil) {
+        self.preferences = PreferencesStore(pool: pool, observer: observer)
         self.contacts = ContactStore(pool: pool)
         self.deliveries = DeliveryStore(pool: pool)
         self.reader = reader

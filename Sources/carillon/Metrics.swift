@@ -23,6 +23,7 @@ final class NodeMetrics: Sendable {
         var recipients: RecipientReader?
         var notifier: Notifier?
         var audience: DirectAudience?
+        var events: DirectEvents?
         var jobs: JobWorker?
         var tasks: TaskQueues?
         var gateway: GatewayServer?
@@ -62,6 +63,7 @@ final class NodeMetrics: Sendable {
     func watch(catalogue: LiveCatalogue) { self.state.withLock { $0.catalogue = catalogue } }
     func watch(notifier: Notifier) { self.state.withLock { $0.notifier = notifier } }
     func watch(recipients: RecipientReader) { self.state.withLock { $0.recipients = recipients } }
+    func watch(events: DirectEvents) { self.state.withLock { $0.events = events } }
     func watch(audience: DirectAudience) { self.state.withLock { $0.audience = audience } }
     func watch(jobs: JobWorker) { self.state.withLock { $0.jobs = jobs } }
     func watch(gateway: GatewayServer) { self.state.withLock { $0.gateway = gateway } }
@@ -148,7 +150,7 @@ final class NodeMetrics: Sendable {
             text.gauge("carillon_recipients_waiting", "Recipients that wait for their query.", recipients.waiting)
         }
         if let audience = state.audience {
-            text.counter("carillon_direct_unchecked_total", "Direct events sent without knowing what their users prefer.", audience.unchecked)
+            text.counter("carillon_direct_unchecked_total", "Direct events delivered to a user without knowing what the user prefers.", audience.unchecked)
         }
         if let repair = state.repair { text.counter("carillon_copies_repaired_total", "Counts' copies refreshed by the tail.", repair.repaired) }
         if let queue = state.jobs?.queue {
@@ -224,10 +226,10 @@ final class NodeMetrics: Sendable {
         text.counters("carillon_postgres_reconnects_total", "Connections made after the first ones.", pools.map { ($0, "\($1.reconnects)") })
         text.counters("carillon_postgres_connect_failures_total", "Attempts to connect that failed.", pools.map { ($0, "\($1.connectFailures)") })
         text.counters("carillon_postgres_errors_total", "Statements that failed, for whatever reason.", pools.map { ($0, "\($1.errors)") })
-        let redis = self.redis.counters
+        let redis = [self.redis.counters] + (state.events?.counters ?? [])
         text.gauge("carillon_redis_available", "1 while Redis answers.", self.redis.isAvailable ? 1 : 0)
-        text.counter("carillon_redis_commands_total", "Commands sent.", redis.commandsSent)
-        text.counter("carillon_redis_commands_failed_total", "Commands that failed.", redis.commandsFailed)
+        text.counter("carillon_redis_commands_total", "Commands sent.", redis.reduce(0) { $0 + $1.commandsSent })
+        text.counter("carillon_redis_commands_failed_total", "Commands that failed.", redis.reduce(0) { $0 + $1.commandsFailed })
         ProcessFigures().write(to: &text)
         self.recorded.write(to: &text)
         return text.text

@@ -134,13 +134,18 @@ struct NodeService: Service {
         routes.add(.GET, "/metrics", MetricsRoute(metrics: metrics, token: configuration.metricsToken))
         try routes.addPages(demo: configuration.demo)
 
+        var direct: DirectEvents?
         if configuration.roles.contains(.api), let writer, let recipients, let notifier, let runner {
-            let audience = DirectAudience(reader: recipients)
-            metrics.watch(audience: audience)
+            let lanes = group.makeIterator().filter { $0 !== redis.eventLoop }.map {
+                RedisClient(deployment: configuration.redis, eventLoop: $0, configuration: commanding, logger: self.logger)
+            }
+            let events = DirectEvents(redis: redis, lanes: lanes, names: names)
+            metrics.watch(events: events)
+            direct = events
             let api = API(
                 writer: writer, reader: InboxReader(pool: pool), idempotency: IdempotencyStore(pool: pool),
-                counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: DirectEvents(redis: redis, names: names),
-                credentials: credentials, notifier: notifier, recipients: Recipients(pool: pool, reader: recipients), audience: audience,
+                counts: CopiedCounts(copies: copies, redis: redis, reader: InboxReader(pool: pool), identity: identity), events: events,
+                credentials: credentials, notifier: notifier, recipients: Recipients(pool: pool, reader: recipients, observer: events),
                 sent: SentNotifications(pool: pool, writer: writer), jobs: runner, audit: AuditStore(pool: pool), catalogue: catalogue, logger: self.logger)
             api.addPlainRoutes(to: &routes)
             let router = Router(context: CarillonRequestContext.self)
@@ -159,7 +164,7 @@ struct NodeService: Service {
                 addresses: channels.settings.addresses, idempotency: IdempotencyStore(pool: pool), jobs: runner.store, credentials: credentials, catalogue: catalogue
             ).addRoutes(to: router)
             PublicRoutes(
-                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool), deliveries: DeliveryCallbacks(pool: pool),
+                signer: UnsubscribeSigner(secret: secret), preferences: PreferencesStore(pool: pool, observer: events), deliveries: DeliveryCallbacks(pool: pool),
                 publicURL: channels.settings.publicURL?.text, twilioToken: channels.settings.twilioToken
             ).addRoutes(to: router)
             routes.use(router)
@@ -181,8 +186,10 @@ struct NodeService: Service {
             settings.pingSeconds = Int64(configuration.pingSeconds)
             settings.stalledSeconds = Int64(configuration.stalledSeconds)
             settings.drainWindow = .seconds(Int64(configuration.drainSeconds))
+            let audience = DirectAudience(reader: recipients ?? RecipientReader(pool: pool, logger: self.logger))
+            metrics.watch(audience: audience)
             let made = Edge(
-                configuration: settings, group: group, leases: leases, subscriptions: table, pool: pool, identity: identity,
+                configuration: settings, group: group, leases: leases, subscriptions: table, pool: pool, audience: audience, identity: identity,
                 credentials: credentials, tickets: tickets, ledger: TicketLedger(redis: redis, names: names), logger: self.logger)
             var subscribing = RedisSubscriberConfiguration()
             subscribing.probeChannelPrefix = names.probes
@@ -285,6 +292,7 @@ struct NodeService: Service {
         try? await pokes?.0.shutdown().get()
         await writer?.close()
         await recipients?.close()
+        await direct?.shutdown()
         await audit.close()
         await life.end()
         try await self.stop(limiter, redis, [pool, background], group)

@@ -113,7 +113,7 @@ struct TestAPI: Sendable {
             writer: self.writer, reader: reader, idempotency: IdempotencyStore(pool: self.pool), counts: StoredCounts(reader: reader),
             events: DirectEvents(redis: redis, names: RedisNames(prefix: "test")), credentials: credentials,
             notifier: Notifier(planner: planner, writer: self.writer), recipients: Recipients(pool: self.pool, reader: self.recipients),
-            audience: DirectAudience(reader: self.recipients), sent: SentNotifications(pool: self.pool, writer: self.writer), jobs: runner,
+            sent: SentNotifications(pool: self.pool, writer: self.writer), jobs: runner,
             audit: AuditStore(pool: self.pool), catalogue: { catalogue }, logger: logger)
         let router = GatewayRoutes.makeRouter()
         api.addRoutes(to: router)

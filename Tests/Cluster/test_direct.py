@@ -84,3 +84,22 @@ def test_the_largest_direct_event_reaches_all_of_its_users():
 def test_a_user_cannot_send_one():
     problem(call("POST", "/v1/notifications/sse", token(new_user()), json={"user_id": "a", "title": "t"}), 403, "forbidden")
     problem(call("POST", "/v1/notifications/sse", json={"user_id": "a", "title": "t"}), 401, "unauthorized")
+
+
+def test_what_is_preferred_holds_for_the_next_event_on_all_streams_that_are_open():
+    """Nothing was kept of the user when the streams opened: whoever changes that tells the edges before it answers."""
+    user = new_user()
+    mine = token(user)
+    with Stream(mine, EDGES[0]) as one, Stream(mine, EDGES[1]) as two:
+        for stream in (one, two):
+            stream.expect("ready")
+        for number in range(10):
+            for wanted in (False, True):
+                answer = call("PUT", "/v1/notifications/preferences", mine, base=APIS[number % len(APIS)], json={"types": {"chat": {"in_app": wanted}}})
+                assert answer.status_code == 200, answer.text
+                # Of its type, of another one, and for everybody.
+                for kind in ("chat", "task"):
+                    assert send(APIS[(number + 1) % len(APIS)], user_id=user, type=kind, title=f"{kind} {number} {wanted}").status_code == 200
+                for stream in (one, two):
+                    for kind in (["chat"] if wanted else []) + ["task"]:
+                        assert stream.next().data["title"] == f"{kind} {number} {wanted}"

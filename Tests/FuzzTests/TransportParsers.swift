@@ -111,12 +111,19 @@ extension Parser {
             return "taken \(min(envelope.changes.count, 9)) \(envelope.place != nil)"
         },
         Parser("direct", made: {
-            [nil, CustomerID("c"), CustomerID("ü🚢")].map { DirectEnvelope.encode(frame: Array("data: {}\n\n".utf8), customer: $0, sentAt: Self.moment) }
+            [nil, CustomerID("c"), CustomerID("ü🚢")].map {
+                let subject = DirectEnvelope.Subject(type: "chat", event: $0?.value, isRequired: $0 == nil)
+                return DirectEnvelope.encode(frame: Array("data: {}\n\n".utf8), customer: $0, subject: subject, sentAt: Self.moment)
+            } + [DirectEnvelope.known]
         }) { input in
             guard let envelope = input.withUnsafeBytes({ DirectEnvelope($0) }) else { return "refused" }
-            try promise((11..<input.count).contains(envelope.frameOffset), "a frame at \(envelope.frameOffset) of \(input.count)")
-            if let customer = envelope.customer.flatMap({ CustomerID($0) }) {
-                let again = DirectEnvelope.encode(frame: Array(input[envelope.frameOffset...]), customer: customer, sentAt: envelope.sentAt)
+            try promise((16..<input.count).contains(envelope.frameOffset), "a frame at \(envelope.frameOffset) of \(input.count)")
+            try promise(!input.withUnsafeBytes { DirectEnvelope.saysKnown($0) }, "an event is taken for something else")
+            let subject = input.withUnsafeBytes { envelope.subject(in: $0) }
+            // What is not UTF-8 is mended when it is read.
+            let isWhole = !"\(subject)".unicodeScalars.contains("\u{FFFD}")
+            if isWhole, let customer = envelope.customer.flatMap({ CustomerID($0) }) {
+                let again = DirectEnvelope.encode(frame: Array(input[envelope.frameOffset...]), customer: customer, subject: subject, sentAt: envelope.sentAt)
                 try promise(again == input, "what is read is written as something else")
             }
             return "taken \(envelope.customer != nil)"

@@ -50,6 +50,28 @@ extension Store {
             }
         }
 
+        @Test("that something is kept of a user is told once, by the tail and with the user's log")
+        func known() async throws {
+            try await Database.migrated().withNode { node async throws in
+                var tail = CommitTail(pool: node.pool)
+                let feed = FeedReader(pool: node.pool)
+                try await node.create(u)
+                _ = try await tail.read()
+                #expect(try await !feed.answer(u, after: nil).isKnown)
+                for user in [u, user("nobody yet")] {
+                    #expect(try await tail.read().known.isEmpty)
+                    let store = ContactStore(pool: node.pool)
+                    _ = try await store.put(Contact(phone: "+12345"), of: user)
+                    let reading = try await tail.read()
+                    #expect(reading.known == [user] && reading.commits.isEmpty)
+                    _ = try await store.put(Contact(phone: "+123456"), of: user)
+                    _ = try await store.delete(of: user)
+                    #expect(try await tail.read().known.isEmpty)
+                    #expect(try await feed.answer(user, after: nil).isKnown)
+                }
+            }
+        }
+
         @Test("a new reader finds what the last seconds left behind, and one that rewinds has it again")
         func restart() async throws {
             try await Database.migrated().withNode { node async throws in

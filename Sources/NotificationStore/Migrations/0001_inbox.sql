@@ -112,7 +112,7 @@ CREATE TABLE commits (
     xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     users     text[] NOT NULL,
-    last_seqs bigint[] NOT NULL
+    last_seqs bigint[] NOT NULL                       -- of each user; empty: preferences or a contact of the user are kept for the first time
 );
 CREATE INDEX commits_xid ON commits (xid);
 

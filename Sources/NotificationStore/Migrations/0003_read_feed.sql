@@ -11,12 +11,13 @@ RETURNS TABLE (
     request integer, epoch bigint, head_seq bigint, head_unread integer, head_unseen integer, head_customers text,
     seq bigint, kind smallint, notification_id uuid, state smallint, read_at timestamptz, unread integer, unseen integer,
     customer_id text, customer_unread integer, customer_unseen integer, customer_counts text, customer_counts_before text, type text, up_to_seq bigint,
-    at timestamptz, body text
+    at timestamptz, body text, is_known boolean
 ) LANGUAGE sql STABLE AS $$
     SELECT q.request::integer, GREATEST(h.epoch, c.epoch), COALESCE(h.seq, 0), COALESCE(h.unread, 0), COALESCE(h.unseen, 0),
            COALESCE(customer_counts(h.counts), '{}')::text,
            g.seq, g.kind, g.notification_id, g.state, g.read_at, g.unread, g.unseen,
-           g.customer_id, g.customer_unread, g.customer_unseen, g.customer_counts::text, g.customer_counts_before::text, g.type, g.up_to_seq, g.at, n.body
+           g.customer_id, g.customer_unread, g.customer_unseen, g.customer_counts::text, g.customer_counts_before::text, g.type, g.up_to_seq, g.at, n.body,
+           COALESCE(h.is_known, false)
     FROM unnest(p_users, p_epochs, p_after, p_rows) WITH ORDINALITY AS q(user_id, epoch, after, rows, request)
     -- It is one row, which the planner does not know of a table that was never analysed.
     CROSS JOIN (SELECT c.epoch FROM cluster c LIMIT 1) c

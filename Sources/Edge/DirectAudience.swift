@@ -3,7 +3,7 @@ import NotificationCore
 public import NotificationStore
 import Synchronization
 
-/// Who of the users of a direct event wants it in the application.
+/// Whether users of whom something is kept want a direct event in the application.
 ///
 /// Direct events flow without the database: where it does not answer in time they go to all that were named, and for a moment nobody asks it again.
 public final class DirectAudience: Sendable {
@@ -20,45 +20,42 @@ public final class DirectAudience: Sendable {
         self.reader = reader
     }
 
-    /// Events that went to all of their users, since it could not be known what these prefer.
+    /// Events that went to a user since it could not be known what the user prefers.
     public var unchecked: Int { self.passed.load(ordering: .relaxed) }
 
-    func users(of event: NotifyRequest, on eventLoop: any EventLoop) -> EventLoopFuture<[UserID]> {
-        let promise = eventLoop.makePromise(of: [UserID].self)
+    /// The answers about one user come in the order of asking, but those that wait for nothing.
+    func wants(_ user: UserID, _ subject: DirectEnvelope.Subject, customer: CustomerID?, on eventLoop: any EventLoop) -> EventLoopFuture<Bool> {
+        if subject.isRequired { return eventLoop.makeSucceededFuture(true) }
         if let until = self.pausedUntil.withLock({ $0 }), until > .now {
             self.passed.add(1, ordering: .relaxed)
-            promise.succeed(event.users)
-            return promise.futureResult
+            return eventLoop.makeSucceededFuture(true)
         }
+        let promise = eventLoop.makePromise(of: Bool.self)
         let answered = Answered()
         let timer = eventLoop.scheduleTask(in: Self.patience) {
             guard answered.isFirst() else { return }
             self.pausedUntil.withLock { $0 = .now + Self.pause }
             self.passed.add(1, ordering: .relaxed)
-            promise.succeed(event.users)
+            promise.succeed(true)
         }
-        let start: [UserID] = []
-        self.reader.fold(event.users[...], customer: event.customer, into: start, { $0 + Self.willing($1, $2, event) }) { result in
+        self.reader.read([user], customer: customer) { result in
             guard answered.isFirst() else { return }
             timer.cancel()
             switch result {
-            case .success(let users): promise.succeed(users)
+            case .success(let found): promise.succeed(Self.wants(found[user], subject))
             case .failure:
                 self.passed.add(1, ordering: .relaxed)
-                promise.succeed(event.users)
+                promise.succeed(true)
             }
         }
         return promise.futureResult
     }
 
-    private static func willing(_ users: [UserID], _ found: RecipientReader.Found, _ event: NotifyRequest) -> [UserID] {
-        if found.isEmpty { return users }
-        return users.filter { user in
-            guard let recipient = found[user] else { return true }
-            return ChannelDecision(
-                .inApp, type: event.type, event: event.event, own: recipient.own, customer: recipient.customer, required: event.required, byDefault: true
-            ).enabled
-        }
+    private static func wants(_ recipient: Recipient?, _ subject: DirectEnvelope.Subject) -> Bool {
+        guard let recipient else { return true }
+        return ChannelDecision(
+            .inApp, type: subject.type, event: subject.event, own: recipient.own, customer: recipient.customer, required: [], byDefault: true
+        ).enabled
     }
 
     /// Whether the database or the timer was first.
