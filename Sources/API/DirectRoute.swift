@@ -32,10 +32,10 @@ struct DirectRoute: PlainRoute {
             promise.fail(Problem.invalidField("/channels", "a direct event is shown in the application or not at all"))
             return
         }
-        var frame: [UInt8] = []
-        StreamFrame.appendDirect(id: NotificationID.make(now: now), body: event.encodeBody(createdAt: now), to: &frame)
         let subject = DirectEnvelope.Subject(type: event.type, event: event.event, isRequired: event.required.contains(.inApp))
-        let message = DirectEnvelope.encode(frame: frame, customer: event.customer, subject: subject, sentAt: now)
+        let message = DirectEnvelope.encode(customer: event.customer, subject: subject, sentAt: now, frameBytes: event.typicalBytes) { bytes in
+            StreamFrame.appendDirect(id: NotificationID.make(now: now), event, createdAt: now, to: &bytes)
+        }
         let sent = event.broadcast ? self.events.broadcast(message) : self.events.send(message, to: event.users, on: eventLoop)
         sent.whenComplete { result in
             switch result {

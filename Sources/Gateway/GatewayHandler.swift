@@ -29,7 +29,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
-    /// The HTTP handlers, which go when a stream takes the connection.
+    /// The library's HTTP handlers, which go when a stream takes the connection.
     struct Codec {
         var decoder: ByteToMessageHandler<HTTPRequestDecoder>
         var encoder: HTTPResponseEncoder
@@ -68,6 +68,10 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private let connections: LoopConnections
     private let isExcess: Bool
     private var codec: Codec?
+    /// Hands over plain requests without the library's handlers; their answers do not go through them either.
+    private var reader: RequestReader?
+    /// Whether the exchange is one of these.
+    private var isPlain = false
     private var machine: ConnectionMachine
     private var context: ChannelHandlerContext?
     private var exchange: Exchange?
@@ -104,6 +108,32 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     // MARK: Inputs
 
+    func use(_ reader: RequestReader) { self.reader = reader }
+
+    /// Nil where the library's handlers have to carry the answer, or the request is none of the gateway's own.
+    func takes(_ head: HTTPRequestHead) -> IncomingRequest? {
+        let incoming = self.resolve(head)
+        switch incoming.target {
+        case .plain, .stream, .problem: return incoming
+        case .fallback, .body, .preflight: return nil
+        }
+    }
+
+    func head(_ incoming: IncomingRequest) {
+        self.headers = incoming.head.headers
+        self.run(self.machine.head(incoming, now: self.connections.now))
+    }
+
+    func body(_ part: ByteBuffer) { self.run(self.machine.body(part, now: self.connections.now, reserve: self.reserve)) }
+
+    func ended() { self.run(self.machine.end()) }
+
+    /// All that was there has been taken.
+    func readCompleted() {
+        // Within a read it is of what was pipelined, each of which says it once more at the end: the last one tells what is left.
+        if self.depth == 0 { self.machine.readComplete(now: self.connections.now) }
+    }
+
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.connections.add(self)
@@ -114,6 +144,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.connections.remove(self)
         self.releaseBody()
         self.codec = nil
+        self.reader = nil
         self.context = nil
     }
 
@@ -132,14 +163,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.depth += 1
         defer { self.depth -= 1 }
         switch Self.unwrapInboundIn(data) {
-        case .head(let head):
-            let incoming = self.resolve(head)
-            self.headers = head.headers
-            self.run(self.machine.head(incoming, now: self.connections.now))
-        case .body(let part):
-            self.run(self.machine.body(part, now: self.connections.now, reserve: self.reserve))
-        case .end:
-            self.run(self.machine.end())
+        case .head(let head): self.head(self.resolve(head))
+        case .body(let part): self.body(part)
+        case .end: self.ended()
         }
     }
 
@@ -172,8 +198,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        // Within a read it is of what was pipelined, each of which says it once more at the end: the last one tells what is left.
-        if self.depth == 0 { self.machine.readComplete(now: self.connections.now) }
+        self.readCompleted()
         context.fireChannelReadComplete()
     }
 
@@ -297,7 +322,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             self.write(problem.response(instance: exchange.requestID))
         case .refuseEarly(let problem):
             // It takes an answer to no request for a mistake.
-            if let codec = self.codec { context.pipeline.syncOperations.removeHandler(codec.pipeline, promise: nil) }
+            if let codec = self.codec, !(self.reader?.isAlone ?? false) { context.pipeline.syncOperations.removeHandler(codec.pipeline, promise: nil) }
             self.write(problem.response(instance: self.begin(nil, context).requestID))
         case .linger:
             context.close(mode: .output, promise: nil)
@@ -312,6 +337,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             headers: head.map { self.shared.routes.origins.responseHeaders(for: $0.headers) } ?? HTTPHeaders(),
             trace: RequestTrace(context: TraceContext(parent: head?.headers.first(name: "traceparent"))), method: head?.method ?? .GET, began: .now())
         self.exchange = exchange
+        self.isPlain = self.reader?.isAlone ?? false
         return exchange
     }
 
@@ -431,6 +457,12 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             return
         }
         guard let exchange = self.exchange else { return }
+        if self.isPlain, let reader = self.reader {
+            let head = self.head(status: response.status, headers: response.headers, length: response.body.readableBytes, exchange)
+            reader.write(head.encoded(with: response.body, allocator: context.channel.allocator))
+            self.finish(context)
+            return
+        }
         self.writeHead(status: response.status, headers: response.headers, length: response.body.readableBytes, exchange, context)
         if !exchange.isHead, response.status.mayHaveResponseBody, response.body.readableBytes > 0 {
             context.write(Self.wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
@@ -438,10 +470,14 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         self.finish(context)
     }
 
-    /// - Parameter length: nil: not known; the body is chunked, or ends with the connection.
     private func writeHead(
         status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?, _ exchange: Exchange, _ context: ChannelHandlerContext
     ) {
+        context.write(Self.wrapOutboundOut(.head(self.head(status: status, headers: headers, length: length, exchange))), promise: nil)
+    }
+
+    /// - Parameter length: nil: not known; the body is chunked, or ends with the connection.
+    private func head(status: HTTPResponseStatus, headers: HTTPHeaders, length: Int?, _ exchange: Exchange) -> HTTPResponseHead {
         var headers = headers
         if status.mayHaveResponseBody {
             if let length { headers.replaceOrAdd(name: "content-length", value: String(length)) }
@@ -464,7 +500,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         // To a HEAD whose answer has no known length HTTP/1.1 would have the encoder promise, and end, chunks that must not be there.
         let isOpenHead = exchange.isHead && length == nil
         let version = HTTPVersion(major: 1, minor: isOpenHead ? 0 : min(1, exchange.version.minor))
-        context.write(Self.wrapOutboundOut(.head(HTTPResponseHead(version: version, status: status, headers: headers))), promise: nil)
+        return HTTPResponseHead(version: version, status: status, headers: headers)
     }
 
     private func finish(_ context: ChannelHandlerContext) {
@@ -484,8 +520,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
         if self.machine.isClosed { return }
         // First the machine: the pipeline handler delivers the next request from within the write of the end.
         let action = self.machine.answered(now: self.connections.now)
-        context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: nil)
+        if !self.isPlain { context.writeAndFlush(Self.wrapOutboundOut(.end(nil)), promise: nil) }
         self.run(action)
+        self.reader?.answered()
     }
 
     // MARK: Hummingbird's routes
@@ -613,15 +650,17 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     // MARK: Streams
 
     private func takeOver(_ incoming: IncomingRequest, _ route: any StreamRoute, _ context: ChannelHandlerContext) {
-        guard let codec = self.codec else { return }
+        guard let codec = self.codec, let reader = self.reader else { return }
         let request = self.request(incoming, id: Self.requestID(incoming.head),
             trace: RequestTrace(context: TraceContext(parent: incoming.head.headers.first(name: "traceparent"))), context)
         let channel = context.channel
         let pipeline = context.pipeline.syncOperations
         self.connections.remove(self)
         self.codec = nil
+        self.reader = nil
         // From the front: what the pipeline handler and the decoder still hold comes here, where it is dropped. The decoder goes a tick
         // later than asked, this handler after it.
+        pipeline.removeHandler(reader, promise: nil)
         pipeline.removeHandler(codec.pipeline, promise: nil)
         pipeline.removeHandler(codec.encoder, promise: nil)
         let removed = context.eventLoop.makePromise(of: Void.self)

@@ -134,10 +134,10 @@ public final class GatewayServer: Sendable {
         let codec = GatewayHandler.Codec(
             decoder: ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits)), encoder: HTTPResponseEncoder(),
             pipeline: HTTPServerPipelineHandler())
-        try pipeline.addHandlers([
-            codec.encoder, codec.decoder, codec.pipeline,
-            GatewayHandler(shared: shared, connections: connections, codec: codec, isExcess: isExcess),
-        ])
+        let gateway = GatewayHandler(shared: shared, connections: connections, codec: codec, isExcess: isExcess)
+        let reader = RequestReader(gateway: gateway, headBound: shared.configuration.headerLimit)
+        gateway.use(reader)
+        try pipeline.addHandlers([reader, codec.encoder, codec.decoder, codec.pipeline, gateway])
     }
 
     /// Accepts no more connections, closes those that wait for a request, and has each other one close after its answer. Streams are not

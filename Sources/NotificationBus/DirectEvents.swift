@@ -46,21 +46,20 @@ public final class DirectEvents: Sendable {
     /// - Returns: How many edges took one: the sum over the users. Fails with ``RedisError`` when some of it may not have been sent.
     public func send(_ message: [UInt8], to users: [UserID], on eventLoop: any EventLoop) -> EventLoopFuture<Int> {
         let client = self.client(of: eventLoop)
-        let bytes = ByteBuffer(bytes: message)
         if users.count == 1 {
-            return client.send(RedisCommand("PUBLISH", .string(self.names.channel(users[0])), .bytes(bytes))).map { value in
+            return client.send(RedisCommand("PUBLISH", .string(self.names.channel(users[0])), .octets(message))).map { value in
                 self.sent.add(1, ordering: .relaxed)
                 return Int(value.int ?? 0)
             }
         }
-        return self.send(bytes, client, users.map { self.names.channel($0) })
+        return self.send(message, client, users.map { self.names.channel($0) })
     }
 
     /// One message for every connected client.
     ///
     /// - Returns: How many edges took it.
     public func broadcast(_ message: [UInt8]) -> EventLoopFuture<Int> {
-        self.send(ByteBuffer(bytes: message), self.redis, [self.names.broadcast])
+        self.send(message, self.redis, [self.names.broadcast])
     }
 
     /// Closes what was opened for these events alone.
@@ -82,20 +81,20 @@ public final class DirectEvents: Sendable {
     private static let portionBytes = 1 << 20
     private static let portion = 256
 
-    private func send(_ bytes: ByteBuffer, _ client: RedisClient, _ channels: [String]) -> EventLoopFuture<Int> {
-        self.send(bytes, client, channels[...], by: max(1, min(Self.portion, Self.portionBytes / max(1, bytes.readableBytes))))
+    private func send(_ bytes: [UInt8], _ client: RedisClient, _ channels: [String]) -> EventLoopFuture<Int> {
+        self.send(bytes, client, channels[...], by: max(1, min(Self.portion, Self.portionBytes / max(1, bytes.count))))
     }
 
     /// The next portion goes when the one before is answered.
-    private func send(_ bytes: ByteBuffer, _ client: RedisClient, _ channels: ArraySlice<String>, by count: Int) -> EventLoopFuture<Int> {
+    private func send(_ bytes: [UInt8], _ client: RedisClient, _ channels: ArraySlice<String>, by count: Int) -> EventLoopFuture<Int> {
         let first = self.send(bytes, client, channels.prefix(count))
         let rest = channels.dropFirst(count)
         if rest.isEmpty { return first }
         return first.flatMap { edges in self.send(bytes, client, rest, by: count).map { edges + $0 } }
     }
 
-    private func send(_ bytes: ByteBuffer, _ client: RedisClient, _ channels: ArraySlice<String>) -> EventLoopFuture<Int> {
-        client.pipeline(channels.map { RedisCommand("PUBLISH", .string($0), .bytes(bytes)) }).flatMapThrowing { values in
+    private func send(_ bytes: [UInt8], _ client: RedisClient, _ channels: ArraySlice<String>) -> EventLoopFuture<Int> {
+        client.pipeline(channels.map { RedisCommand("PUBLISH", .string($0), .octets(bytes)) }).flatMapThrowing { values in
             var edges = 0
             for value in values {
                 if let error = value.error { throw error }
@@ -113,7 +112,7 @@ extension DirectEvents: RecipientObserver {
     public func known(_ user: UserID) async {
         let told = self.redis.eventLoop.makePromise(of: Void.self)
         let timeout = self.redis.eventLoop.scheduleTask(in: Self.patience) { told.succeed() }
-        self.redis.send(RedisCommand("PUBLISH", .string(self.names.channel(user)), .bytes(ByteBuffer(bytes: DirectEnvelope.known)))).whenComplete { _ in
+        self.redis.send(RedisCommand("PUBLISH", .string(self.names.channel(user)), .octets(DirectEnvelope.known))).whenComplete { _ in
             timeout.cancel()
             told.succeed()
         }

@@ -31,20 +31,32 @@ public struct DirectEnvelope: Sendable, Equatable {
 
     private static let fixed = 16
 
-    public static func encode(frame: [UInt8], customer: CustomerID?, subject: Subject, sentAt: Timestamp) -> [UInt8] {
+    public static func encode(frame: some Collection<UInt8>, customer: CustomerID?, subject: Subject, sentAt: Timestamp) -> [UInt8] {
+        self.encode(customer: customer, subject: subject, sentAt: sentAt, frameBytes: frame.count) { $0.append(contentsOf: frame) }
+    }
+
+    /// - Parameters:
+    ///   - frameBytes: about how many there will be.
+    ///   - appendFrame: appends the frame.
+    public static func encode(
+        customer: CustomerID?, subject: Subject, sentAt: Timestamp, frameBytes: Int, _ appendFrame: (inout [UInt8]) -> Void
+    ) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(
-            Self.fixed + frame.count + (customer?.value.utf8.count ?? 0) + subject.type.utf8.count + (subject.event?.utf8.count ?? 0))
+            Self.fixed + frameBytes + (customer?.value.utf8.count ?? 0) + subject.type.utf8.count + (subject.event?.utf8.count ?? 0))
         bytes.append(Self.tag)
         bytes.append(subject.isRequired ? 1 : 0)
         withUnsafeBytes(of: sentAt.microseconds.littleEndian) { bytes.append(contentsOf: $0) }
-        for text in [customer?.value, subject.type, subject.event] {
+        func append(lengthOf text: String?) {
             withUnsafeBytes(of: (text.map { UInt16($0.utf8.count) } ?? UInt16.max).littleEndian) { bytes.append(contentsOf: $0) }
         }
+        append(lengthOf: customer?.value)
+        append(lengthOf: subject.type)
+        append(lengthOf: subject.event)
         if let customer { bytes.append(contentsOf: customer.value.utf8) }
         bytes.append(contentsOf: subject.type.utf8)
         if let event = subject.event { bytes.append(contentsOf: event.utf8) }
-        bytes.append(contentsOf: frame)
+        appendFrame(&bytes)
         return bytes
     }
 

@@ -9,6 +9,10 @@ public struct OpaqueID: Hashable, Sendable, Comparable, CustomStringConvertible 
 
     /// Nil when `value` is empty, too long, or holds a control character.
     public init?(_ value: String) {
+        if value.isPrintable, (1...Self.maximumLength).contains(value.utf8.count) {
+            self.value = value
+            return
+        }
         var count = 0
         for scalar in value.unicodeScalars {
             count += 1
@@ -27,13 +31,30 @@ public struct OpaqueID: Hashable, Sendable, Comparable, CustomStringConvertible 
 
     /// Swift compares strings by canonical equivalence; ids are the same only when their bytes are.
     public static func == (lhs: Self, rhs: Self) -> Bool {
-        lhs.value.utf8.elementsEqual(rhs.value.utf8)
+        lhs.value.hasBytes(of: rhs.value)
     }
 
     public func hash(into hasher: inout Hasher) {
         var value = self.value
         value.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
         hasher.combine(0xFF as UInt8)
+    }
+}
+
+extension String {
+    /// Whether both are the same bytes. `==` compares by canonical equivalence.
+    func hasBytes(of other: String) -> Bool {
+        if self.utf8.count != other.utf8.count { return false }
+        // Both are native, mostly: then it is a comparison of memory.
+        let isSame = self.utf8.withContiguousStorageIfAvailable { left in
+            other.utf8.withContiguousStorageIfAvailable { right in left.elementsEqual(right) }
+        }
+        return (isSame ?? nil) ?? self.utf8.elementsEqual(other.utf8)
+    }
+
+    /// Nothing but the visible characters of ASCII, and spaces: as many bytes as scalars, and none that a rule could be against.
+    var isPrintable: Bool {
+        self.utf8.withContiguousStorageIfAvailable { bytes in bytes.allSatisfy { (0x20...0x7E).contains($0) } } ?? false
     }
 }
 
@@ -60,9 +81,10 @@ public struct NotificationID: Hashable, Sendable, Comparable, CustomStringConver
     /// Version 7: 48 bits of Unix milliseconds, then random bits.
     public static func make(now: Timestamp = .now()) -> NotificationID {
         let milliseconds = UInt64(max(0, now.microseconds / 1000))
+        let (high, low) = RandomBits.pair()
         return NotificationID(
-            high: milliseconds << 16 | 0x7000 | UInt64.random(in: 0...0xFFF),
-            low: 0x8000_0000_0000_0000 | UInt64.random(in: 0...0x3FFF_FFFF_FFFF_FFFF)
+            high: milliseconds << 16 | 0x7000 | high & 0xFFF,
+            low: 0x8000_0000_0000_0000 | low & 0x3FFF_FFFF_FFFF_FFFF
         )
     }
 

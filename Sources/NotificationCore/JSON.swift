@@ -13,17 +13,17 @@ public indirect enum JSONValue: Sendable, Equatable {
         case (.null, .null): true
         case (.bool(let left), .bool(let right)): left == right
         case (.number(let left), .number(let right)): left == right
-        case (.string(let left), .string(let right)): left.utf8.elementsEqual(right.utf8)
+        case (.string(let left), .string(let right)): left.hasBytes(of: right)
         case (.array(let left), .array(let right)): left == right
         case (.object(let left), .object(let right)):
-            left.count == right.count && zip(left, right).allSatisfy { $0.name.utf8.elementsEqual($1.name.utf8) && $0.value == $1.value }
+            left.count == right.count && zip(left, right).allSatisfy { $0.name.hasBytes(of: $1.name) && $0.value == $1.value }
         default: false
         }
     }
 
     public subscript(name: String) -> JSONValue? {
         guard case .object(let members) = self else { return nil }
-        return members.last { $0.name.utf8.elementsEqual(name.utf8) }?.value
+        return members.last { $0.name.hasBytes(of: name) }?.value
     }
 
     public var string: String? {
@@ -244,7 +244,7 @@ public struct JSONParser {
             self.skipSpace()
             let value = try self.value(depth: depth + 1)
             if members.count == 32 { for (index, member) in members.enumerated() { places[Array(member.name.utf8)] = index } }
-            let known = members.count < 32 ? members.firstIndex { $0.name.utf8.elementsEqual(name.utf8) } : places[Array(name.utf8)]
+            let known = members.count < 32 ? members.firstIndex { $0.name.hasBytes(of: name) } : places[Array(name.utf8)]
             if let known {
                 members[known].value = value
             } else {
@@ -266,10 +266,18 @@ public struct JSONParser {
     private mutating func string() throws(JSONError) -> String {
         self.at += 1
         let start = self.at
+        // Of all bytes together: ASCII need not be validated.
+        var bits: UInt8 = 0
         while self.at < self.bytes.count {
             let byte = self.bytes[self.at]
+            bits |= byte
             if byte == UInt8(ascii: "\"") {
-                guard let text = String(validating: self.bytes[start..<self.at], as: UTF8.self) else { throw self.failure("not UTF-8") }
+                let bytes = UnsafeBufferPointer(rebasing: self.bytes[start..<self.at])
+                if bits < 0x80 {
+                    self.at += 1
+                    return String(decoding: bytes, as: UTF8.self)
+                }
+                guard let text = String(validating: bytes, as: UTF8.self) else { throw self.failure("not UTF-8") }
                 self.at += 1
                 return text
             }

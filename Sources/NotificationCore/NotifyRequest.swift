@@ -56,6 +56,8 @@ public struct NotifyRequest: Sendable {
         case apart
     }
 
+    private static let usual: Set<DeliveryChannel> = [.inApp]
+
     /// - Throws: ``ValidationError`` that names every field that is wrong.
     public init(json: JSONValue, kind request: Kind = .stored, catalogue: Catalogue, now: Timestamp, limits: Limits = Limits()) throws(ValidationError) {
         guard case .object = json else { throw ValidationError("", "the body must be an object") }
@@ -115,7 +117,7 @@ public struct NotifyRequest: Sendable {
         self.type = kind?.name ?? Catalogue.fallbackType
         self.level = level ?? settings.level ?? .info
         self.priority = priority ?? settings.priority ?? .medium
-        self.channels = channels ?? settings.channels ?? [.inApp]
+        self.channels = channels ?? settings.channels ?? Self.usual
         self.namesChannels = channels != nil
         self.required = settings.required
         self.templates = settings.templates
@@ -162,7 +164,15 @@ public struct NotifyRequest: Sendable {
     /// spliced into every frame and answer.
     public func encodeBody(createdAt: Timestamp) -> [UInt8] {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(256 + self.title.utf8.count + (self.content?.utf8.count ?? 0) + (self.data?.count ?? 0))
+        bytes.reserveCapacity(self.typicalBytes)
+        self.appendBody(createdAt: createdAt, to: &bytes)
+        return bytes
+    }
+
+    /// More than most bodies have, and not much more.
+    public var typicalBytes: Int { 400 + self.title.utf8.count + (self.content?.utf8.count ?? 0) + (self.data?.count ?? 0) }
+
+    func appendBody(createdAt: Timestamp, to bytes: inout [UInt8]) {
         bytes.append(ascii: "\"type\":")
         bytes.append(json: self.type)
         bytes.append(ascii: ",\"event\":")
@@ -197,7 +207,6 @@ public struct NotifyRequest: Sendable {
         } else {
             bytes.append(ascii: "null")
         }
-        return bytes
     }
 }
 
@@ -226,16 +235,21 @@ struct FieldReader {
         self.errors.contains { $0.pointer == "/" + name }
     }
 
-    /// The first of the names that is there and not null.
-    private func find(_ names: [String]) -> (name: String, value: JSONValue)? {
-        for name in names {
-            if let value = self.json[name], value != .null { return (name, value) }
-        }
-        return nil
+    private func find(_ name: String) -> JSONValue? {
+        guard let value = self.json[name] else { return nil }
+        if case .null = value { return nil }
+        return value
     }
 
-    private mutating func string(_ names: [String]) -> (name: String, value: String)? {
-        guard let (name, value) = self.find(names) else { return nil }
+    /// The first of the names that is there and not null.
+    private func find(_ name: String, _ other: String?) -> (name: String, value: JSONValue)? {
+        if let value = self.find(name) { return (name, value) }
+        guard let other, let value = self.find(other) else { return nil }
+        return (other, value)
+    }
+
+    private mutating func string(_ name: String, _ other: String? = nil) -> (name: String, value: String)? {
+        guard let (name, value) = self.find(name, other) else { return nil }
         guard case .string(let string) = value else {
             self.fail(name, "must be a string")
             return nil
@@ -243,10 +257,10 @@ struct FieldReader {
         return (name, string)
     }
 
-    mutating func text(_ names: String..., limit: Int, multiline: Bool, cleaned: Bool = true) -> String? {
-        guard let (name, raw) = self.string(names) else { return nil }
+    mutating func text(_ name: String, _ other: String? = nil, limit: Int, multiline: Bool, cleaned: Bool = true) -> String? {
+        guard let (name, raw) = self.string(name, other) else { return nil }
         let text = cleaned ? TextRules.clean(raw, multiline: multiline) : raw
-        if text.unicodeScalars.count > limit {
+        if text.utf8.count > limit, text.unicodeScalars.count > limit {
             self.fail(name, "must have at most \(limit) characters")
             return nil
         }
@@ -255,7 +269,8 @@ struct FieldReader {
 
     /// A short word for machines: no control characters, not empty.
     mutating func name(_ name: String, limit: Int) -> String? {
-        guard let (_, text) = self.string([name]) else { return nil }
+        guard let (_, text) = self.string(name) else { return nil }
+        if text.isPrintable, (1...limit).contains(text.utf8.count) { return text }
         if text.isEmpty || text.unicodeScalars.count > limit || text.unicodeScalars.contains(where: \.isControl) {
             self.fail(name, "must have 1 to \(limit) characters, none of them a control character")
             return nil
@@ -264,7 +279,7 @@ struct FieldReader {
     }
 
     mutating func identifier(_ name: String) -> OpaqueID? {
-        guard let (_, text) = self.string([name]) else { return nil }
+        guard let (_, text) = self.string(name) else { return nil }
         guard let id = OpaqueID(text) else {
             self.fail(name, "must have 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
             return nil
@@ -273,7 +288,7 @@ struct FieldReader {
     }
 
     mutating func choice<Value>(_ name: String, _ parse: (String) -> Value?, _ all: [String]) -> Value? {
-        guard let (_, text) = self.string([name]) else { return nil }
+        guard let (_, text) = self.string(name) else { return nil }
         guard let value = parse(text) else {
             self.fail(name, "must be one of " + all.joined(separator: ", "))
             return nil
@@ -282,7 +297,7 @@ struct FieldReader {
     }
 
     mutating func time(_ name: String) -> Timestamp? {
-        guard let (_, text) = self.string([name]) else { return nil }
+        guard let (_, text) = self.string(name) else { return nil }
         guard let time = Timestamp(text) else {
             self.fail(name, "must be an RFC 3339 time")
             return nil
@@ -291,7 +306,7 @@ struct FieldReader {
     }
 
     mutating func flag(_ name: String) -> Bool? {
-        guard let (_, value) = self.find([name]) else { return nil }
+        guard let value = self.find(name) else { return nil }
         guard case .bool(let flag) = value else {
             self.fail(name, "must be true or false")
             return nil
@@ -300,11 +315,11 @@ struct FieldReader {
     }
 
     mutating func refuse(_ names: [String], _ detail: String) {
-        for name in names where self.find([name]) != nil { self.fail(name, detail) }
+        for name in names where self.find(name) != nil { self.fail(name, detail) }
     }
 
     mutating func object(_ name: String, bytes limit: Int) -> [UInt8]? {
-        guard let (_, value) = self.find([name]) else { return nil }
+        guard let value = self.find(name) else { return nil }
         guard case .object = value else {
             self.fail(name, "must be an object")
             return nil
@@ -318,7 +333,7 @@ struct FieldReader {
     }
 
     mutating func channels(_ name: String) -> Set<DeliveryChannel>? {
-        guard let (_, value) = self.find([name]) else { return nil }
+        guard let value = self.find(name) else { return nil }
         guard case .array(let values) = value, !values.isEmpty, values.count <= 100 else {
             self.fail(name, "must be an array of 1 to 100 channels")
             return nil
@@ -336,30 +351,32 @@ struct FieldReader {
     }
 
     /// One id or many; doubles count once. In the order of the request.
-    mutating func users(_ many: String, _ one: String..., limit: Int) -> [UserID] {
-        var values: [(pointer: String, value: JSONValue)] = []
-        if let (_, value) = self.find([many]) {
-            guard case .array(let list) = value else {
+    mutating func users(_ many: String, _ one: String, _ other: String, limit: Int) -> [UserID] {
+        var list: [JSONValue] = []
+        if let value = self.find(many) {
+            guard case .array(let values) = value else {
                 self.fail(many, "must be an array")
                 return []
             }
-            values = list.enumerated().map { ("\(many)/\($0.offset)", $0.element) }
+            list = values
         }
-        if let (name, value) = self.find(one) { values.append((name, value)) }
-        if values.isEmpty {
+        let single = self.find(one, other)
+        if list.isEmpty, single == nil {
             self.fail(many, "needs at least one user")
             return []
         }
         var seen: Set<UserID> = []
         var users: [UserID] = []
-        users.reserveCapacity(min(values.count, limit))
-        for (pointer, value) in values {
-            guard case .string(let text) = value, let user = UserID(text) else {
+        users.reserveCapacity(min(list.count + 1, limit))
+        for index in 0..<list.count + (single == nil ? 0 : 1) {
+            guard case .string(let text) = index < list.count ? list[index] : single?.value, let user = UserID(text) else {
+                let pointer = index < list.count ? "\(many)/\(index)" : single?.name ?? many
                 self.fail(pointer, "must be a string of 1 to \(OpaqueID.maximumLength) characters, none of them a control character")
                 if self.errors.count > 20 { return [] }
                 continue
             }
-            if !seen.insert(user).inserted { continue }
+            // One alone has no double.
+            if list.count + (single == nil ? 0 : 1) > 1, !seen.insert(user).inserted { continue }
             if users.count == limit {
                 self.fail(many, "must have at most \(limit) users")
                 return []

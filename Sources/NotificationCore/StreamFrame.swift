@@ -71,12 +71,12 @@ public enum StreamFrame {
 
     /// An event that was never stored: without `id:`, number and count, so that a client's position stays where it is.
     ///
-    /// - Parameter body: as ``NotifyRequest/encodeBody(createdAt:)`` makes it.
-    public static func appendDirect(id: NotificationID, body: some Sequence<UInt8>, to bytes: inout [UInt8]) {
+    /// - Parameter event: as it was asked for.
+    public static func appendDirect(id: NotificationID, _ event: NotifyRequest, createdAt: Timestamp, to bytes: inout [UInt8]) {
         bytes.append(ascii: "data: {\"id\":\"")
         id.append(to: &bytes)
         bytes.append(ascii: "\",")
-        bytes.append(contentsOf: body)
+        event.appendBody(createdAt: createdAt, to: &bytes)
         bytes.append(ascii: ",\"read\":false,\"ephemeral\":true}\n\n")
     }
 

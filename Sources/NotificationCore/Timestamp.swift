@@ -150,6 +150,11 @@ extension Int64 {
 extension [UInt8] {
     /// Appends a number in decimal, with no allocation.
     package mutating func append(decimal value: Int64, width: Int = 1) {
+        if width == 2, (0..<100).contains(value) {
+            self.append(UInt8(ascii: "0") + UInt8(value / 10))
+            self.append(UInt8(ascii: "0") + UInt8(value % 10))
+            return
+        }
         var magnitude = value.magnitude
         if value < 0 { self.append(UInt8(ascii: "-")) }
         let start = self.count

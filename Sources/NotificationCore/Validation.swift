@@ -80,6 +80,7 @@ public enum DeliveryChannel: String, Sendable, CaseIterable, Hashable {
 public enum TextRules {
     /// As given, less control characters and bidirectional overrides. Newline and tab stay where `multiline`.
     public static func clean(_ text: String, multiline: Bool) -> String {
+        if text.isPrintable { return text }
         let keeps = { (scalar: Unicode.Scalar) in
             if scalar.isBidiOverride { return false }
             if !scalar.isControl { return true }

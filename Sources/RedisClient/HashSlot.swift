@@ -55,6 +55,7 @@ extension RedisArgument {
         switch self {
         case .string(let text): HashSlot(key: text)
         case .bytes(let bytes): bytes.withUnsafeReadableBytes { HashSlot(key: $0) }
+        case .octets(let bytes): bytes.withUnsafeBytes { HashSlot(key: $0) }
         case .integer(let number): HashSlot(key: String(number))
         }
     }

@@ -4,6 +4,7 @@ public import NIOCore
 public enum RedisArgument: Sendable, Hashable {
     case string(String)
     case bytes(ByteBuffer)
+    case octets([UInt8])
     case integer(Int64)
 }
 
@@ -38,6 +39,7 @@ extension RedisCommand {
             switch argument {
             case .string(let text): total += 16 + text.utf8.count
             case .bytes(let bytes): total += 16 + bytes.readableBytes
+            case .octets(let bytes): total += 16 + bytes.count
             case .integer: total += 32
             }
         }
@@ -51,6 +53,7 @@ extension RedisCommand {
             switch argument {
             case .string(let text): buffer.writeBulk(text)
             case .bytes(let bytes): buffer.writeBulk(bytes)
+            case .octets(let bytes): buffer.writeBulk(bytes)
             case .integer(let number): buffer.writeBulk(String(number))
             }
         }
@@ -71,6 +74,12 @@ extension ByteBuffer {
     mutating func writeBulk(_ bytes: ByteBuffer) {
         writeHeader(UInt8(ascii: "$"), bytes.readableBytes)
         writeImmutableBuffer(bytes)
+        writeStaticString("\r\n")
+    }
+
+    mutating func writeBulk(_ bytes: [UInt8]) {
+        writeHeader(UInt8(ascii: "$"), bytes.count)
+        writeBytes(bytes)
         writeStaticString("\r\n")
     }
 

@@ -46,7 +46,7 @@ struct DirectEnvelopeTests {
         #expect(request.broadcast)
         #expect(request.users.isEmpty)
         var bytes: [UInt8] = []
-        StreamFrame.appendDirect(id: NotificationID.make(), body: request.encodeBody(createdAt: Self.at), to: &bytes)
+        StreamFrame.appendDirect(id: NotificationID.make(), request, createdAt: Self.at, to: &bytes)
         let text = String(decoding: bytes, as: UTF8.self)
         #expect(text.hasPrefix("data: {"))
         #expect(text.hasSuffix("}\n\n"))
