@@ -205,7 +205,7 @@ let package = Package(
         .testTarget(
             name: "FuzzTests",
             dependencies: [
-                "carillon", "API", "Edge", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "RedisClient", "SeededRandom", nio, nioPosix, nioHTTP1, logging,
+                "carillon", "API", "Edge", "Gateway", "Authentication", "NotificationCore", "NotificationStore", "RedisClient", "SeededRandom", nio, nioPosix, nioHTTP1, nioEmbedded, logging,
                 hummingbird,
             ],
             swiftSettings: settings

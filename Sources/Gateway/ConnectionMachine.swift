@@ -1,14 +1,25 @@
 import NIOCore
 import NIOHTTP1
 
-/// A request on its way in.
-struct IncomingRequest: Sendable {
-    var head: HTTPRequestHead
+/// A request on its way in. Of one connection, and bound to its event loop; a class, since it is handed on many times.
+final class IncomingRequest {
+    let head: HTTPRequestHead
     var target: GatewayRoutes.Target
-    var path: CanonicalPath
-    var query: String
-    var bodyLimit: Int
-    var body = ByteBuffer()
+    let path: CanonicalPath
+    let query: String
+    let bodyLimit: Int
+    /// As metrics know it; nil where the router's routes say their own.
+    var label: String?
+    fileprivate(set) var body = ByteBuffer()
+
+    init(head: HTTPRequestHead, target: GatewayRoutes.Target, path: CanonicalPath, query: String, bodyLimit: Int, label: String? = nil) {
+        self.head = head
+        self.target = target
+        self.path = path
+        self.query = query
+        self.bodyLimit = bodyLimit
+        self.label = label
+    }
 }
 
 /// What one HTTP/1 connection is doing (RFC 9112): one request at a time, from its head to the end of its answer. No I/O: inputs are
@@ -123,8 +134,7 @@ struct ConnectionMachine {
             self.state = .passing(
                 keepAlive: keepAlive, bodyLimit: limit, received: received + part.readableBytes, since: since == nil ? nil : now)
             return .pass(part)
-        case .receiving(var request, let since):
-            self.state = .closed
+        case .receiving(let request, _):
             if request.body.readableBytes + part.readableBytes > request.bodyLimit {
                 self.state = .answering(keepAlive: false)
                 return .refuse(.tooLarge(limit: request.bodyLimit), request.head)
@@ -134,7 +144,6 @@ struct ConnectionMachine {
                 return .refuse(.unavailable("Too many requests are being received. Nothing was written; try again."), request.head)
             }
             if request.body.readableBytes == 0 { request.body = part } else { request.body.writeImmutableBuffer(part) }
-            self.state = .receiving(request, since: since)
             return .none
         case .idle:
             preconditionFailure("a body without a head")
@@ -190,12 +199,10 @@ struct ConnectionMachine {
         switch self.state {
         case .idle(_, partial: false):
             if !self.progressed { self.state = .idle(since: now, partial: true) }
-        case .receiving(var request, let since):
+        case .receiving(let request, _):
             // The rest of the body may take its time, and a slice keeps all of the buffer that it was read into.
             guard request.body.storageCapacity > 2 * request.body.readableBytes + 1024 else { return }
-            self.state = .closed
             request.body = ByteBuffer(bytes: request.body.readableBytesView)
-            self.state = .receiving(request, since: since)
         case .idle, .passing, .answering, .lingering, .taken, .closed: break
         }
     }

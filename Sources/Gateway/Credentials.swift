@@ -221,7 +221,8 @@ public final class Credentials: Sendable {
     }
 
     public static func bearer(_ authorization: String?) -> String? {
-        guard let authorization, authorization.utf8.count > 7, authorization.prefix(7).lowercased() == "bearer " else { return nil }
-        return String(authorization.dropFirst(7).drop { $0 == " " })
+        guard let bytes = authorization?.utf8, bytes.count > 7, zip(bytes, "bearer ".utf8).allSatisfy({ $0 == $1 || $0 | 0x20 == $1 && $1 != UInt8(ascii: " ") })
+        else { return nil }
+        return String(Substring(bytes.dropFirst(7).drop { $0 == UInt8(ascii: " ") }))
     }
 }

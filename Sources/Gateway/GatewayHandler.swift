@@ -37,19 +37,29 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     /// The answer that is being written.
-    struct Exchange: Sendable {
-        var version: HTTPVersion
-        var isHead: Bool
-        var requestID: String
-        var headers: HTTPHeaders
-        var trace: RequestTrace
-        var method: HTTPMethod
+    final class Exchange {
+        let version: HTTPVersion
+        let isHead: Bool
+        let requestID: String
+        let headers: HTTPHeaders
+        let trace: RequestTrace
+        let method: HTTPMethod
         /// As metrics and logs know it; the router's routes say their own.
         var route: String?
         /// Nil once the answer is counted.
         var began: NIODeadline?
         /// What the audit log is to learn of it; nil for what writes nothing, and once it has.
         var audit: AuditOrigin?
+
+        init(version: HTTPVersion, isHead: Bool, requestID: String, headers: HTTPHeaders, trace: RequestTrace, method: HTTPMethod, began: NIODeadline) {
+            self.version = version
+            self.isHead = isHead
+            self.requestID = requestID
+            self.headers = headers
+            self.trace = trace
+            self.method = method
+            self.began = began
+        }
     }
 
     struct AuditOrigin: Sendable {
@@ -82,6 +92,8 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var smallBytes = 0
     private var heldBytes = 0
     private var headers = HTTPHeaders()
+    /// A request whose path tells all that there is to find; headers and body are left out.
+    private var last: IncomingRequest?
     /// Nil: not known yet.
     private var isStranger: Bool?
     private var depth = 0
@@ -259,6 +271,10 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func resolve(_ head: HTTPRequestHead) -> IncomingRequest {
         let configuration = self.shared.configuration
+        // Who publishes asks for the same again and again.
+        if let last = self.last, last.head.method == head.method, last.head.uri == head.uri {
+            return IncomingRequest(head: head, target: last.target, path: last.path, query: last.query, bodyLimit: last.bodyLimit, label: last.label)
+        }
         guard head.method != .CONNECT, let target = RequestTarget(head.uri) else {
             let problem = Problem.malformed("The request's target is not a path.")
             return IncomingRequest(head: head, target: .problem(problem), path: CanonicalPath("/"), query: "", bodyLimit: configuration.bodyLimit)
@@ -271,9 +287,15 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             case .published: configuration.publishBodyLimit
             case .passed: configuration.passedBodyLimit
             }
-        return IncomingRequest(
+        let incoming = IncomingRequest(
             head: head, target: self.isExcess ? Self.excess(found) : found, path: path, query: target.query,
             bodyLimit: limit)
+        incoming.label = self.shared.routes.label(of: incoming)
+        if case .plain = incoming.target, self.shared.routes.isResolvedByPath(head.method, path.text) {
+            let line = HTTPRequestHead(version: head.version, method: head.method, uri: head.uri)
+            self.last = IncomingRequest(head: line, target: incoming.target, path: path, query: target.query, bodyLimit: limit, label: incoming.label)
+        }
+        return incoming
     }
 
     /// Streams are refused by an answer that has the browser come back: anything but 200 would have EventSource give up.
@@ -316,7 +338,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             let exchange = self.begin(head, context)
             if let head {
                 let incoming = self.resolve(head)
-                self.exchange?.route = self.shared.routes.label(of: incoming)
+                self.exchange?.route = incoming.label
                 if Self.writes(head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
             }
             self.write(problem.response(instance: exchange.requestID))
@@ -349,7 +371,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func answer(_ incoming: IncomingRequest, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
-        self.exchange?.route = self.shared.routes.label(of: incoming)
+        self.exchange?.route = incoming.label
         if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         switch incoming.target {
         case .plain(let route):
@@ -593,7 +615,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     private func begin(_ incoming: IncomingRequest, _ route: any BodyRoute, _ context: ChannelHandlerContext) {
         let exchange = self.begin(incoming.head, context)
-        self.exchange?.route = self.shared.routes.label(of: incoming)
+        self.exchange?.route = incoming.label
         if Self.writes(incoming.head) { self.exchange?.audit = self.auditOrigin(incoming, context) }
         let request = self.request(incoming, id: exchange.requestID, trace: exchange.trace, context)
         let (eventLoop, bound) = (context.eventLoop, NIOLoopBound(self, eventLoop: context.eventLoop))

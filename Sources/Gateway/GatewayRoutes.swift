@@ -147,6 +147,9 @@ public struct GatewayRoutes: Sendable {
         return (.problem(methods.isEmpty ? .notFound : .methodNotAllowed(methods)), .usual)
     }
 
+    /// Whether ``resolve(_:_:headers:)`` finds the same whatever the headers are.
+    func isResolvedByPath(_ method: HTTPMethod, _ path: String) -> Bool { method == .POST && self.bodies[path] == nil }
+
     /// Without parameters, in lower case (RFC 9110, 8.3.1).
     private static func mediaType(_ contentType: String?) -> String? {
         contentType.map { $0.prefix { $0 != ";" }.filter { $0 != " " && $0 != "\t" }.lowercased() }

@@ -1,3 +1,6 @@
+import NIOCore
+import NIOEmbedded
+import NIOHTTP1
 import NotificationCore
 
 @testable import API
@@ -6,6 +9,10 @@ import NotificationCore
 
 /// Positions, cursors, ids, times, addresses, queries, and JSON itself.
 extension Parser {
+    private static func read(_ input: [UInt8], _ searched: Int = 0) -> PlainRequest.Reading {
+        input.withUnsafeBufferPointer { PlainRequest.read($0, searched: searched, bound: 4096) }
+    }
+
     static let core: [Parser] = [
         Parser("resume", words: ["-", "1-1", "0", "9223372036854775807"]) { input in
             let word = text(input)
@@ -118,6 +125,45 @@ extension Parser {
             let path = CanonicalPath(target.path)
             try promise(path.text == path.stripped || path.text.utf8.elementsEqual(("/v1" + path.stripped).utf8), "\(path)")
             return path.text == path.stripped ? "outside" : "of the service"
+        },
+        Parser("head", words: HTTPInputs.words + [
+            "GET /a?b=c HTTP/1.1\r\n", "POST /v1/notifications/sse HTTP/1.1\r\n", "PATCH ", "DELETE ", "PUT ", "content-length: 0\r\n", "Content-Length: 12\r\n", "Content-Length: +1\r\n",
+            "Authorization: Bearer x\r\n", "TE: trailers\r\n", "x:y\r\n", "x: \r\n", " x: y\r\n", "\r", "\n", ":", "http://a/", "#", "\u{7F}", "é",
+        ]) { input in
+            let reading = Self.read(input)
+            // As it comes in pieces.
+            var searched = 0
+            var sofar: [UInt8] = []
+            for piece in pieces(input) {
+                sofar += piece
+                guard case .more(let next) = Self.read(sofar, searched) else { break }
+                try promise(next >= searched && next <= sofar.count, "searched \(next) of \(sofar.count)")
+                searched = next
+            }
+            if sofar.count == input.count { try promise("\(Self.read(input, searched))" == "\(reading)", "in pieces it is something else") }
+            switch reading {
+            case .more: return "more"
+            case .unusual: return "unusual"
+            case .head(let head, let headBytes, let bodyBytes):
+                // The library takes it for the same, and what follows for a request of its own.
+                let body = Array((input[headBytes...] + [UInt8](repeating: UInt8(ascii: "a"), count: min(bodyBytes, 4096))).prefix(bodyBytes))
+                guard body.count == bodyBytes else { return "large" }
+                let channel = EmbeddedChannel(handler: ByteToMessageHandler(HTTPRequestDecoder()))
+                defer { _ = try? channel.finish() }
+                try channel.writeInbound(ByteBuffer(bytes: input[..<headBytes] + body + (head.isKeepAlive ? Array("GET /next HTTP/1.1\r\n\r\n".utf8) : [])))
+                guard case .head(let other)? = try channel.readInbound(as: HTTPServerRequestPart.self) else { throw Broken("the library sees no head") }
+                try promise(other.method == head.method && other.uri == head.uri && other.version == head.version && other.isKeepAlive == head.isKeepAlive, "\(other) for \(head)")
+                try promise(zip(other.headers, head.headers).allSatisfy { $0 == $1 } && Array(other.headers).count == Array(head.headers).count, "\(other.headers) for \(head.headers)")
+                var read: [UInt8] = []
+                while let part = try channel.readInbound(as: HTTPServerRequestPart.self) {
+                    if case .body(let bytes) = part { read += Array(buffer: bytes) } else { break }
+                }
+                try promise(read == body, "\(read.count) bytes of \(bodyBytes)")
+                guard head.isKeepAlive else { return "taken, the last one" }
+                guard case .head(let next)? = try channel.readInbound(as: HTTPServerRequestPart.self) else { throw Broken("the next request is not seen") }
+                try promise(next.uri == "/next", next.uri)
+                return "taken \(head.method) \(min(Array(head.headers).count, 4)) \(bodyBytes > 0)"
+            }
         },
         Parser("traceparent", words: ["00-", "ff-", "-01", "-00", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"]) { input in
             guard let context = TraceContext(parent: text(input)) else { return "refused" }

@@ -137,7 +137,7 @@ struct ConnectionMachineTests {
     }
 
     private func passing(_ headers: HTTPHeaders = ["host": "x"]) -> IncomingRequest {
-        var request = self.request(headers)
+        let request = self.request(headers)
         request.target = .body(Swallow())
         return request
     }
