@@ -8,10 +8,18 @@ import RedisClient
 
 /// `POST /v1/notifications/sse`: a direct event. It is not stored and has no number; whoever is connected now gets it at most once. The edges leave
 /// out users who turned the channel `in_app` off for it; of a broadcast nobody is.
-struct DirectRoute: PlainRoute {
+///
+/// A class, as the other hot route: what it holds is used by all event loops, and would be counted up and down by each with every request.
+final class DirectRoute: PlainRoute {
     let events: DirectEvents
     let credentials: Credentials
     let catalogue: @Sendable () -> Catalogue
+
+    init(events: DirectEvents, credentials: Credentials, catalogue: @escaping @Sendable () -> Catalogue) {
+        self.events = events
+        self.credentials = credentials
+        self.catalogue = catalogue
+    }
 
     var isOneOfMany: Bool { true }
 

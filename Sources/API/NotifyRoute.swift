@@ -9,7 +9,7 @@ import NotificationStore
 /// The hot route: with a key that was seen a moment ago there is no task on its way, only the writer's callback.
 ///
 /// For more users than one transaction should hold it is a job, which this node carries out before it answers, and another one if this one dies.
-struct NotifyRoute: PlainRoute {
+final class NotifyRoute: PlainRoute {
     /// The most users of one transaction.
     static let transactionBound = 500
 
@@ -19,6 +19,17 @@ struct NotifyRoute: PlainRoute {
     let credentials: Credentials
     let idempotency: Idempotency
     let catalogue: @Sendable () -> Catalogue
+
+    init(
+        notifier: Notifier, reader: InboxReader, jobs: JobRunner, credentials: Credentials, idempotency: Idempotency, catalogue: @escaping @Sendable () -> Catalogue
+    ) {
+        self.notifier = notifier
+        self.reader = reader
+        self.jobs = jobs
+        self.credentials = credentials
+        self.idempotency = idempotency
+        self.catalogue = catalogue
+    }
 
     func respond(to request: GatewayRequest, on eventLoop: any EventLoop) -> EventLoopFuture<GatewayResponse> {
         eventLoop.answer(to: request, scope: .notify, credentials: self.credentials) { key, promise in

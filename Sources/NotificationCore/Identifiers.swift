@@ -1,3 +1,11 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
 /// An opaque id of a user or a customer: 1 to 128 Unicode scalars, none of them a control character.
 ///
 /// Checked once, where it enters; after that it cannot be wrong.
@@ -43,11 +51,13 @@ public struct OpaqueID: Hashable, Sendable, Comparable, CustomStringConvertible 
 
 extension String {
     /// Whether both are the same bytes. `==` compares by canonical equivalence.
-    func hasBytes(of other: String) -> Bool {
+    package func hasBytes(of other: String) -> Bool {
         if self.utf8.count != other.utf8.count { return false }
         // Both are native, mostly: then it is a comparison of memory.
         let isSame = self.utf8.withContiguousStorageIfAvailable { left in
-            other.utf8.withContiguousStorageIfAvailable { right in left.elementsEqual(right) }
+            other.utf8.withContiguousStorageIfAvailable { right in
+                left.isEmpty || memcmp(left.baseAddress!, right.baseAddress!, left.count) == 0
+            }
         }
         return (isSame ?? nil) ?? self.utf8.elementsEqual(other.utf8)
     }

@@ -266,9 +266,9 @@ final class WriterLane: Sendable {
 
     var isBusy: Bool { self.began.load(ordering: .relaxed) > 0 }
 
-    /// Whether what comes now would wait for more than the batch under way, or for one that takes unusually long.
+    /// Whether what comes now would wait for more than the batch under way and two more, or for one that takes unusually long.
     var isBehind: Bool {
-        if self.waiting.load(ordering: .relaxed) >= self.shared.settings.batch || !self.connection.isConnected { return true }
+        if self.waiting.load(ordering: .relaxed) >= 2 * self.shared.settings.batch || !self.connection.isConnected { return true }
         let began = self.began.load(ordering: .relaxed)
         return began > 0 && DispatchTime.now().uptimeNanoseconds > began + Self.patience
     }

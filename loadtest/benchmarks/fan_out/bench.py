@@ -38,15 +38,15 @@ class Bench:
         """Events to all, as many a second in all however many streams there are."""
         return self.run(options, pids, streams, "broadcast", self.sizes.event_rate / streams, self.sizes.seconds, *more)
 
-    def most(self, options, pids, streams, publish, start, group=1, p99=None):
+    def most(self, options, pids, streams, publish, start, group=1, p99=None, more=()):
         """The last rate of a ramp that held, and the report of the ramp that it is from."""
         best, best_report = None, None
         if not self.sizes.factors:
-            report = self.run(options, pids, streams, publish, start, self.sizes.step, "--group", group)
+            report = self.run(options, pids, streams, publish, start, self.sizes.step, "--group", group, *more)
             return report["throughput"]["received_per_second"], report
         for factor in self.sizes.factors:
             report = self.run(options, pids, streams, publish, best or start, self.sizes.step, "--scenario", "ramp", "--ramp-factor", factor,
-                              "--ramp-p99", p99 or self.sizes.p99, "--group", group)
+                              "--ramp-p99", p99 or self.sizes.p99, "--group", group, *more)
             held = [part["phase"]["rate"] for part in report["phases"] if part["held"]]
             if held and held[-1] >= (best or 0):
                 best, best_report = held[-1], report

@@ -76,6 +76,8 @@ class Sizes:
     settle: float = 10
     direct_rate: float = 2_000
     direct_seconds: float = 10
+    # Runs at that rate, and as many of nchan between them.
+    turns: int = 3
     # Of the first step of a ramp, by what is sent.
     most_direct: float = 4_000
     most_stored: float = 1_500
@@ -99,5 +101,5 @@ class Sizes:
 
 SHORT = Sizes(
     streams=200, idle_streams=200, growth=(50, 200), edges=2, edge_streams=100, event_rate=6_000, seconds=2, rest=2, idle_seconds=1, settle=0, direct_rate=200,
-    direct_seconds=0.5, most_direct=400, most_stored=200, most_groups=1_000, step=0.5, stored_seconds=0.5, p99=5_000, kept=0.3, pgbench_seconds=2, pgbench_warm=1,
+    direct_seconds=0.5, turns=1, most_direct=400, most_stored=200, most_groups=1_000, step=0.5, stored_seconds=0.5, p99=5_000, kept=0.3, pgbench_seconds=2, pgbench_warm=1,
     connects=600, churn_streams=200, factors=(), twice=False)

@@ -68,10 +68,14 @@ class Nchan:
 
     script = str(ROOT / "loadtest" / "rivals" / "nchan")
 
+    def __init__(self, mode=None):
+        """The mode is nchan_redis_storage_mode: its own default is distributed, which keeps messages in Redis; nostore hands them on."""
+        self.environment = {**os.environ, **({"NCHAN_MODE": mode} if mode else {})}
+
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="cl-nchan.", dir="/var/tmp")
         os.chmod(self.folder, 0o755)
-        done = subprocess.run([self.script, "start", self.folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([self.script, "start", self.folder], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode != 0:
             self.__exit__()
             raise Failed(f"nchan does not start: {done.stderr.strip()}")
