@@ -23,7 +23,7 @@ public final class DirectAudience: Sendable {
     /// Events that went to a user since it could not be known what the user prefers.
     public var unchecked: Int { self.passed.load(ordering: .relaxed) }
 
-    /// The answers about one user come in the order of asking, but those that wait for nothing.
+    /// The answers about one user may come in another order than they were asked for.
     func wants(_ user: UserID, _ subject: DirectEnvelope.Subject, customer: CustomerID?, on eventLoop: any EventLoop) -> EventLoopFuture<Bool> {
         if subject.isRequired { return eventLoop.makeSucceededFuture(true) }
         if let until = self.pausedUntil.withLock({ $0 }), until > .now {

@@ -382,7 +382,10 @@ final class EdgeLoop: @unchecked Sendable {
     private func ask(_ direct: DirectEnvelope, _ payload: ByteBuffer, _ hub: UserHub) {
         let subject = payload.withUnsafeReadableBytes { direct.subject(in: $0) }
         let customer = direct.customer.flatMap { CustomerID($0) }
-        self.edge.audience.wants(hub.user, subject, customer: customer, on: self.eventLoop).whenSuccess { isWanted in
+        let answer = self.edge.audience.wants(hub.user, subject, customer: customer, on: self.eventLoop)
+        // The answers may come in another order than the events.
+        let before = hub.turn ?? self.eventLoop.makeSucceededVoidFuture()
+        hub.turn = before.flatMap { answer }.map { isWanted in
             guard isWanted else { return }
             self.deliver(direct, payload, hub.connections, toAll: false, isSuspended: !self.mayDeliver())
             self.flush()

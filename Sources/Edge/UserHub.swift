@@ -11,6 +11,8 @@ final class UserHub: @unchecked Sendable {
     var connections: [StreamConnection] = []
     /// Something is, or was, kept of the user: what the user prefers must be asked. Never false for a user of whom something is kept, once the log was read.
     var isKnown = false
+    /// The last direct event for which that was asked: the next one is delivered after it.
+    var turn: EventLoopFuture<Void>?
     /// Nobody is left: answers that are still on their way find it so.
     var isGone = false
     /// What the log answered last, while its actions are carried out.

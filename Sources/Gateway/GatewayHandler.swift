@@ -74,6 +74,9 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
     /// have the stack grow with each of them.
     private static let depthBound = 8
 
+    /// Bytes of a target that a connection remembers.
+    private static let rememberedBound = 256
+
     private let shared: GatewayShared
     private let connections: LoopConnections
     private let isExcess: Bool
@@ -291,7 +294,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             head: head, target: self.isExcess ? Self.excess(found) : found, path: path, query: target.query,
             bodyLimit: limit)
         incoming.label = self.shared.routes.label(of: incoming)
-        if case .plain = incoming.target, self.shared.routes.isResolvedByPath(head.method, path.text) {
+        if case .plain = incoming.target, head.uri.utf8.count <= Self.rememberedBound, self.shared.routes.isResolvedByPath(head.method, path.text) {
             let line = HTTPRequestHead(version: head.version, method: head.method, uri: head.uri)
             self.last = IncomingRequest(head: line, target: incoming.target, path: path, query: target.query, bodyLimit: limit, label: incoming.label)
         }
@@ -347,6 +350,7 @@ final class GatewayHandler: ChannelInboundHandler, RemovableChannelHandler {
             if let codec = self.codec, !(self.reader?.isAlone ?? false) { context.pipeline.syncOperations.removeHandler(codec.pipeline, promise: nil) }
             self.write(problem.response(instance: self.begin(nil, context).requestID))
         case .linger:
+            self.reader?.drop()
             context.close(mode: .output, promise: nil)
         case .close:
             context.close(promise: nil)

@@ -22,7 +22,7 @@ enum PlainRequest {
     ///   - bound: the most bytes that a head may have.
     static func read(_ bytes: UnsafeBufferPointer<UInt8>, searched: Int = 0, bound: Int) -> Reading {
         guard let end = Self.end(bytes, from: searched) else {
-            return bytes.count > bound ? .unusual : .more(searched: max(0, bytes.count - 3))
+            return bytes.count > bound || !Self.mayBecome(bytes, from: searched) ? .unusual : .more(searched: max(0, bytes.count - 3))
         }
         if end > bound { return .unusual }
         var lines = Lines(bytes: UnsafeBufferPointer(rebasing: bytes[..<end]))
@@ -30,11 +30,15 @@ enum PlainRequest {
         var headers: [(String, String)] = []
         headers.reserveCapacity(12)
         var length: Int?
+        var saysConnection = false
         while !lines.isAtEnd {
             guard let name = lines.name(), let value = lines.value(), headers.count < Self.headersBound else { return .unusual }
             switch Self.meaning(name, value) {
             case .none: break
             case .unusual: return .unusual
+            case .connection:
+                if saysConnection { return .unusual }
+                saysConnection = true
             case .length(let bytes):
                 if length != nil { return .unusual }
                 length = bytes
@@ -60,8 +64,19 @@ enum PlainRequest {
         return nil
     }
 
+    /// Whether these bytes, in which no head ends, are the beginning of one: who speaks something else is told so at once.
+    private static func mayBecome(_ bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> Bool {
+        var lines = Lines(bytes: bytes)
+        guard let line = bytes.firstIndex(of: UInt8(ascii: "\n")) else { return lines.mayBeginWithMethod() }
+        lines = Lines(bytes: UnsafeBufferPointer(rebasing: bytes[...line]))
+        guard lines.method() != nil, lines.target() != nil else { return false }
+        for index in max(start, 1)..<max(bytes.count, 1) where bytes[index] == UInt8(ascii: "\n") && bytes[index - 1] != UInt8(ascii: "\r") { return false }
+        return true
+    }
+
     private enum Meaning {
         case none
+        case connection
         case length(Int)
         case unusual
     }
@@ -73,7 +88,7 @@ enum PlainRequest {
         case 6: return name.isText("expect") ? .unusual : .none
         case 7: return name.isText("upgrade") || name.isText("trailer") ? .unusual : .none
         case 10:
-            if name.isText("connection") { return value.isText("keep-alive") || value.isText("close") ? .none : .unusual }
+            if name.isText("connection") { return value.isText("keep-alive") || value.isText("close") ? .connection : .unusual }
             return name.isText("keep-alive") ? .unusual : .none
         case 14:
             guard name.isText("content-length") else { return name.isText("http2-settings") ? .unusual : .none }
@@ -109,6 +124,15 @@ enum PlainRequest {
             if self.skip("PUT ") { return .PUT }
             if self.skip("DELETE ") { return .DELETE }
             return nil
+        }
+
+        /// Whether all of what is there could be one of these and a path.
+        func mayBeginWithMethod() -> Bool {
+            for method in ["POST /", "GET /", "PATCH /", "PUT /", "DELETE /"] as [StaticString] {
+                let count = min(method.utf8CodeUnitCount, self.bytes.count)
+                if (0..<count).allSatisfy({ self.bytes[$0] == method.utf8Start[$0] }) { return true }
+            }
+            return false
         }
 
         /// Origin form (RFC 9112, 3.2.1) of the characters of RFC 3986.

@@ -26,6 +26,8 @@ final class RequestReader: ChannelDuplexHandler, RemovableChannelHandler {
         case passed
         /// For good.
         case library
+        /// The last answer is written: what still comes is read, so that the client is not cut off before it has read that, and nobody's.
+        case dropping
     }
 
     private unowned let gateway: GatewayHandler
@@ -46,7 +48,7 @@ final class RequestReader: ChannelDuplexHandler, RemovableChannelHandler {
     /// Whether the library's handlers know nothing of the request that is under way.
     var isAlone: Bool {
         switch self.state {
-        case .head, .body, .answering: true
+        case .head, .body, .answering, .dropping: true
         case .passing, .passed, .library: false
         }
     }
@@ -56,16 +58,32 @@ final class RequestReader: ChannelDuplexHandler, RemovableChannelHandler {
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
         self.held = nil
+        // Whoever comes after it waits for this one.
+        if self.readIsDue {
+            self.readIsDue = false
+            context.read()
+        }
     }
 
     /// To the socket, past the library's handlers.
     func write(_ bytes: ByteBuffer) { self.context?.writeAndFlush(Self.wrapOutboundOut(bytes), promise: nil) }
+
+    /// No further request is answered.
+    func drop() {
+        switch self.state {
+        case .head, .body, .answering, .passed:
+            self.state = .dropping
+            self.held = nil
+        case .passing, .library, .dropping: break
+        }
+    }
 
     /// The gateway has written the whole answer.
     func answered() {
         switch self.state {
         case .answering: self.state = .head(searched: 0)
         case .passed: self.state = .head(searched: 0)
+        case .dropping: return self.readAgain()
         case .head, .body, .passing, .library: return
         }
         if self.isTaking { return }
@@ -88,11 +106,13 @@ final class RequestReader: ChannelDuplexHandler, RemovableChannelHandler {
             let count = Self.unwrapInboundIn(data).readableBytes
             self.state = count < left ? .passing(left - count) : count == left ? .passed : .library
             context.fireChannelRead(data)
+        case .dropping: break
         case .head, .body, .answering:
             let bytes = Self.unwrapInboundIn(data)
             if var held = self.held {
-                held.writeImmutableBuffer(bytes)
+                // The only one, so that it is not copied.
                 self.held = nil
+                held.writeImmutableBuffer(bytes)
                 self.take(held)
             } else {
                 self.take(bytes)
@@ -131,6 +151,7 @@ final class RequestReader: ChannelDuplexHandler, RemovableChannelHandler {
             case .answering:
                 self.held = bytes
                 return
+            case .dropping: return
             case .passing, .passed, .library:
                 preconditionFailure("what is the library's is not taken here")
             }

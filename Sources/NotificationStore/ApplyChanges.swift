@@ -143,7 +143,7 @@ enum ApplyChanges {
 
     /// Those of one request follow one another, in a few languages. Others begin alike, and differ somewhere in the middle: so the whole is compared as memory is.
     fileprivate static func place(of body: String, in bodies: inout [String?]) -> Int {
-        if let place = bodies.suffix(4).lastIndex(where: { $0?.hasBytes(of: body) ?? false }) { return place }
+        if let place = bodies.suffix(8).lastIndex(where: { $0?.hasBytes(of: body) ?? false }) { return place }
         bodies.append(body)
         return bodies.count - 1
     }

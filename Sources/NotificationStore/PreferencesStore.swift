@@ -63,7 +63,7 @@ public struct PreferencesStore: Sendable {
             let stored = try await Self.store { () async throws(StoreError) in try Self.parse(before) }
             let after = try Self.valid { () throws(ValidationError) in try change(stored) }
             if try await self.write(user, place, before: before, after: after) {
-                await self.observer?.known(user)
+                if before != nil || !after.isEmpty { await self.observer?.known(user) }
                 return after
             }
         }

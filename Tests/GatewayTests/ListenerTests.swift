@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -63,6 +64,61 @@ struct ListenerTests {
             #expect(places.count == 3)
             #expect(places == places.sorted())
             await client.close()
+        }
+    }
+
+    @Test("a stream that was asked for before the request before it was answered hears its client", arguments: ["", "Connection: Upgrade\r\nUpgrade: x\r\n"])
+    func streamBehindARequest(_ header: String) async throws {
+        try await TestNode.run { node in
+            let client = try await node.client()
+            try await client.send("GET /v1/gated HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/notifications/sse HTTP/1.1\r\nHost: x\r\n\(header)\r\n")
+            for await _ in node.gate.arrived { break }
+            // The rest has arrived by then.
+            try await client.send("dropped")
+            node.gate.open()
+            _ = try await client.received("rest:0")
+            try await client.send("ping")
+            _ = try await client.received("pong")
+            await client.close()
+        }
+    }
+
+    @Test("after the last answer what still comes is read, so that the client is not cut off before it has read that")
+    func readsOnAfterTheLastAnswer() async throws {
+        try await TestNode.run { node in
+            // It goes on writing after the server has ended its side.
+            let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).channelOption(.allowRemoteHalfClosure, value: true)
+                .connect(to: node.address).get()
+            let next = "GET /v1/echo?q=2 HTTP/1.1\r\nHost: x\r\n\r\n"
+            let last = "GET /v1/echo?q=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            // More than the buffers on the way hold: if nobody reads it, it fails.
+            try await channel.writeAndFlush(ByteBuffer(string: last + String(repeating: next, count: 200_000)))
+            try await channel.close()
+        }
+    }
+
+    @Test("requests of all kinds take turns on one connection, in one write and in pieces")
+    func turns() async throws {
+        try await TestNode.run { node in
+            let requests = [
+                ("GET /v1/echo?q=a HTTP/1.1\r\nHost: x\r\n\r\n", "GET /echo a 0"), ("POST /v1/things HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "body 3;"),
+                ("GET /v1/things/7 HTTP/1.1\r\nHost: x\r\n\r\n", "thing 7"), ("GET /v1/nothing/at/all HTTP/1.1\r\nHost: x\r\n\r\n", "not_found"),
+                ("GET /v1/parts HTTP/1.1\r\nHost: x\r\n\r\n", "three"),
+            ]
+            let unusual = ("POST /v1/things HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "body 2;")
+            for order in [requests + requests, [requests[0], requests[2], requests[0], unusual] + requests] {
+                for size in [1, 7, 100_000] {
+                    let client = try await node.client()
+                    let bytes = Array(order.map(\.0).joined().utf8)
+                    for start in stride(from: 0, to: bytes.count, by: size) {
+                        try await client.send(String(decoding: bytes[start..<min(start + size, bytes.count)], as: UTF8.self))
+                    }
+                    let text = try await client.received { $0.count(of: "HTTP/1.1 ") == order.count && $0.contains("three") && $0.hasSuffix("0\r\n\r\n") }
+                    let places = order.indices.map { index in text.components(separatedBy: "HTTP/1.1 ").dropFirst()[index + 1].contains(order[index].1) }
+                    #expect(places.allSatisfy { $0 }, "\(text)")
+                    await client.close()
+                }
+            }
         }
     }
 
@@ -158,8 +214,8 @@ struct ListenerTests {
         }
     }
 
-    @Test("what is not HTTP gets a problem and the end of the connection", arguments: [
-        "nonsense\r\n\r\n", "GET /v1/echo HTTP/1.1\r\n\r\n", "GET /v1/echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    @Test("what is not HTTP gets a problem and the end of the connection, as soon as that is clear", arguments: [
+        "nonsense\r\n\r\n", "nonsense", "\u{16}\u{3}\u{1}", "GET / HTTP/1.1\nHost: x\n\n", "GET /v1/echo HTTP/1.1\r\n\r\n", "GET /v1/echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "GET echo HTTP/1.1\r\nHost: x\r\n\r\n", "POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "GET /v1/echo HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", "POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     ])

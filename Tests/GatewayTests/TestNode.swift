@@ -49,12 +49,15 @@ final class GatedRoute: PlainRoute {
     }
 }
 
-/// Says what is left of the pipeline, and drops what comes.
+/// Says what is left of the pipeline, answers `ping`, and drops what else comes.
 struct PlainStream: StreamRoute {
     final class Drop: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
+        typealias OutboundOut = ByteBuffer
 
-        func channelRead(context: ChannelHandlerContext, data: NIOAny) { _ = Self.unwrapInboundIn(data) }
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            if String(buffer: Self.unwrapInboundIn(data)) == "ping" { context.writeAndFlush(Self.wrapOutboundOut(ByteBuffer(string: "pong")), promise: nil) }
+        }
     }
 
     func open(_ request: GatewayRequest, on channel: any Channel) {
@@ -64,6 +67,7 @@ struct PlainStream: StreamRoute {
             (try? pipeline.context(handlerType: ByteToMessageHandler<HTTPRequestDecoder>.self)) != nil,
             (try? pipeline.context(handlerType: HTTPServerPipelineHandler.self)) != nil,
             (try? pipeline.context(handlerType: GatewayHandler.self)) != nil,
+            (try? pipeline.context(handlerType: RequestReader.self)) != nil,
         ].filter { $0 }.count
         do {
             try pipeline.addHandler(Drop())

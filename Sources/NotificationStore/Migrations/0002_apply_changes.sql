@@ -148,47 +148,49 @@ BEGIN
     END LOOP;
 
     -- What nearly all are: one new notification of a user, to be shown now. One statement writes all of them, which costs a fraction of several for each.
-    FOR r IN
-        WITH usual AS MATERIALIZED (
-            SELECT i.*, GREATEST(h.epoch, v_epoch) AS epoch, h.seq + 1 AS seq, h.unread + 1 AS unread, h.unseen + 1 AS unseen,
-                   COALESCE((h.counts -> k.whole ->> 0)::integer, 0) + 1 AS customer_unread, COALESCE((h.counts -> k.whole ->> 1)::integer, 0) + 1 AS customer_unseen,
-                   -- As count_add makes it of one more.
-                   h.counts || jsonb_build_object(
-                       k.part, jsonb_build_array(COALESCE((h.counts -> k.part ->> 0)::integer, 0) + 1, COALESCE((h.counts -> k.part ->> 1)::integer, 0) + 1),
-                       k.whole, jsonb_build_array(COALESCE((h.counts -> k.whole ->> 0)::integer, 0) + 1, COALESCE((h.counts -> k.whole ->> 1)::integer, 0) + 1)
-                   ) AS counts
-            FROM unnest(p_users, p_ops, p_ids, p_types, p_events, p_levels, p_priorities, p_customers, p_rec_types, p_rec_ids, p_collapse, p_body, p_created,
-                        p_deliver, p_expires, p_in_app, p_claims)
-                 WITH ORDINALITY AS i(user_id, op, id, type, event, level, priority, customer_id, rec_type, rec_id, collapse_key, body, created_at,
-                                      deliver_at, expires_at, in_app, claim, item)
-            CROSS JOIN LATERAL (SELECT * FROM heads AS t WHERE t.user_id = i.user_id LIMIT 1) AS h
-            CROSS JOIN LATERAL (
-                SELECT COALESCE(i.customer_id, '') || E'\x1f' AS whole, COALESCE(i.customer_id, '') || E'\x1f' || i.type AS part
-            ) AS k
-            WHERE (i.op = 1 OR i.op = 12 AND NOT h.is_known) AND i.in_app AND i.deliver_at IS NULL AND i.collapse_key IS NULL
-              AND v_done[i.claim] IS NOT TRUE
-              -- Sorted by user, so that others of the user would be its neighbours.
-              AND i.user_id IS DISTINCT FROM p_users[i.item - 1] AND i.user_id IS DISTINCT FROM p_users[i.item + 1]
-        ), made AS (
-            INSERT INTO notifications (user_id, id, seq, state_seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, body)
-            SELECT user_id, id, seq, seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, p_bodies[body] FROM usual
-        ), told AS (
-            INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-            SELECT user_id, seq, 1, id, unread, unseen, customer_id, customer_unread, customer_unseen, v_now FROM usual
-        ), counted AS (
-            UPDATE heads AS t SET epoch = u.epoch, seq = u.seq, unread = u.unread, unseen = u.unseen, counts = u.counts FROM usual AS u WHERE t.user_id = u.user_id
-        )
-        SELECT item, 7, user_id, epoch, seq, 1, id, 0, NULL, unread, unseen, customer_id, customer_unread, customer_unseen, NULL, NULL, NULL, v_now, NULL,
-               counts::text, NULL, NULL
-        FROM usual
-    LOOP
-        v_usual[r.item] := true;
-        v_count := v_count + 1;
-        v_users := v_users || r.user_id;
-        v_lasts := v_lasts || r.seq;
-        IF p_claims[r.item] > 0 THEN v_numbers[r.item] := r.seq; END IF;
-        RETURN NEXT r;
-    END LOOP;
+    IF 1 = ANY (p_ops) OR 12 = ANY (p_ops) THEN
+        FOR r IN
+            WITH usual AS MATERIALIZED (
+                SELECT i.*, GREATEST(h.epoch, v_epoch) AS epoch, h.seq + 1 AS seq, h.unread + 1 AS unread, h.unseen + 1 AS unseen,
+                       COALESCE((h.counts -> k.whole ->> 0)::integer, 0) + 1 AS customer_unread, COALESCE((h.counts -> k.whole ->> 1)::integer, 0) + 1 AS customer_unseen,
+                       -- As count_add makes it of one more.
+                       h.counts || jsonb_build_object(
+                           k.part, jsonb_build_array(COALESCE((h.counts -> k.part ->> 0)::integer, 0) + 1, COALESCE((h.counts -> k.part ->> 1)::integer, 0) + 1),
+                           k.whole, jsonb_build_array(COALESCE((h.counts -> k.whole ->> 0)::integer, 0) + 1, COALESCE((h.counts -> k.whole ->> 1)::integer, 0) + 1)
+                       ) AS counts
+                FROM unnest(p_users, p_ops, p_ids, p_types, p_events, p_levels, p_priorities, p_customers, p_rec_types, p_rec_ids, p_collapse, p_body, p_created,
+                            p_deliver, p_expires, p_in_app, p_claims)
+                     WITH ORDINALITY AS i(user_id, op, id, type, event, level, priority, customer_id, rec_type, rec_id, collapse_key, body, created_at,
+                                          deliver_at, expires_at, in_app, claim, item)
+                CROSS JOIN LATERAL (SELECT * FROM heads AS t WHERE t.user_id = i.user_id LIMIT 1) AS h
+                CROSS JOIN LATERAL (
+                    SELECT COALESCE(i.customer_id, '') || E'\x1f' AS whole, COALESCE(i.customer_id, '') || E'\x1f' || i.type AS part
+                ) AS k
+                WHERE (i.op = 1 OR i.op = 12 AND NOT h.is_known) AND i.in_app AND i.deliver_at IS NULL AND i.collapse_key IS NULL
+                  AND v_done[i.claim] IS NOT TRUE
+                  -- Sorted by user, so that others of the user would be its neighbours.
+                  AND i.user_id IS DISTINCT FROM p_users[i.item - 1] AND i.user_id IS DISTINCT FROM p_users[i.item + 1]
+            ), made AS (
+                INSERT INTO notifications (user_id, id, seq, state_seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, body)
+                SELECT user_id, id, seq, seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, p_bodies[body] FROM usual
+            ), told AS (
+                INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
+                SELECT user_id, seq, 1, id, unread, unseen, customer_id, customer_unread, customer_unseen, v_now FROM usual
+            ), counted AS (
+                UPDATE heads AS t SET epoch = u.epoch, seq = u.seq, unread = u.unread, unseen = u.unseen, counts = u.counts FROM usual AS u WHERE t.user_id = u.user_id
+            )
+            SELECT item, 7, user_id, epoch, seq, 1, id, 0, NULL, unread, unseen, customer_id, customer_unread, customer_unseen, NULL, NULL, NULL, v_now, NULL,
+                   counts::text, NULL, NULL
+            FROM usual
+        LOOP
+            v_usual[r.item] := true;
+            v_count := v_count + 1;
+            v_users := v_users || r.user_id;
+            v_lasts := v_lasts || r.seq;
+            IF p_claims[r.item] > 0 THEN v_numbers[r.item] := r.seq; END IF;
+            RETURN NEXT r;
+        END LOOP;
+    END IF;
 
     -- One turn more than there are items: the last user's head is written in it.
     FOR i IN 1 .. cardinality(p_users) + 1 LOOP
