@@ -65,7 +65,7 @@ public final class DirectEvents: Sendable {
     /// Closes what was opened for these events alone.
     public func shutdown() async {
         for lane in self.lanes {
-            // It fails when it is shut down already.
+            // It only fails when the event loop has ended, and the connection with it.
             try? await lane.client.shutdown().get()
         }
     }
