@@ -90,7 +90,7 @@ start_postgres() {
     spawn postgres ${AS_POSTGRES[@]+"${AS_POSTGRES[@]}"} "$POSTGRES_PROGRAMS/postgres" -D "$POSTGRES_FOLDER/data" \
         -c listen_addresses=127.0.0.1 -c "port=$port" -c unix_socket_directories= \
         -c fsync=on -c full_page_writes=on -c synchronous_commit=on \
-        -c max_connections=300 -c shared_buffers=256MB -c max_wal_size=2GB \
+        -c max_connections=300 -c shared_buffers=1GB -c max_wal_size=4GB \
         -c timezone=UTC -c log_timezone=UTC -c 'log_line_prefix=%m [%p] '
 }
 
