@@ -25,6 +25,7 @@ public final class CountCopies: Sendable {
     public init(redis: RedisClient, names: RedisNames) {
         self.redis = redis
         self.names = names
+        self.copiesACall = if case .cluster = redis.deployment { 1 } else { 32 }
         redis.onStateChange { [weak self] _ in self?.doubt() }
     }
 
@@ -40,23 +41,32 @@ public final class CountCopies: Sendable {
     /// Same position, other counts: must stay 0.
     public var drift: Int { self.drifts.load(ordering: .relaxed) }
 
+    // Answers how many of the copies had the same position and other counts.
     private static let script = RedisScript(
         """
-        local old = redis.call('GET', KEYS[1])
-        if not old and ARGV[5] == '1' then return 0 end
-        if old then
-            local epoch, seq, rest = string.match(old, '^(%d+) (%d+) (.*)$')
-            epoch, seq = tonumber(epoch), tonumber(seq)
-            local e, s = tonumber(ARGV[1]), tonumber(ARGV[2])
-            if epoch == e and seq == s and rest ~= ARGV[3] then
-                redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
-                return -1
+        local drifted = 0
+        for i = 1, #KEYS do
+            local old = redis.call('GET', KEYS[i])
+            local e, s, counts = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+            local write = old or ARGV[2] ~= '1'
+            if old then
+                local epoch, seq, rest = string.match(old, '^(%d+) (%d+) (.*)$')
+                if not epoch then
+                    write = true
+                elseif epoch == e and seq == s then
+                    write = rest ~= counts
+                    if write then drifted = drifted + 1 end
+                else
+                    epoch, seq = tonumber(epoch), tonumber(seq)
+                    write = epoch < tonumber(e) or (epoch == tonumber(e) and seq < tonumber(s))
+                end
             end
-            if epoch > e or (epoch == e and seq >= s) then return 0 end
+            if write then redis.call('SET', KEYS[i], e .. ' ' .. s .. ' ' .. counts, 'EX', ARGV[1]) end
         end
-        redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3], 'EX', ARGV[4])
-        return 1
+        return drifted
         """)
+    /// Copies a call of the script is for. With a cluster each is in a slot of its own.
+    private let copiesACall: Int
 
     /// Compares these heads, as Postgres has them, with their copies: one with the same position and other counts is mended and counted in
     /// ``drift``, one that is behind is brought up to date, and users without a copy get none.
@@ -69,18 +79,23 @@ public final class CountCopies: Sendable {
     }
 
     private func write(_ heads: [(user: UserID, head: InboxHead)], onlyExisting: Bool) -> EventLoopFuture<Int> {
-        let calls = heads.map { user, head in
-            (
-                keys: [self.names.counts(user)],
-                arguments: [
-                    RedisArgument.integer(head.position.epoch), .integer(head.position.seq), .string("\(head.unread) \(head.unseen) \(Self.kept(head.counts))"),
-                    .integer(Self.lifetimeSeconds), .integer(onlyExisting ? 1 : 0),
-                ]
-            )
+        var calls: [(keys: [String], arguments: [RedisArgument])] = []
+        for start in stride(from: 0, to: heads.count, by: self.copiesACall) {
+            let some = heads[start..<min(start + self.copiesACall, heads.count)]
+            var arguments: [RedisArgument] = []
+            arguments.reserveCapacity(2 + 3 * some.count)
+            arguments.append(.integer(Self.lifetimeSeconds))
+            arguments.append(.integer(onlyExisting ? 1 : 0))
+            for (_, head) in some {
+                arguments.append(.integer(head.position.epoch))
+                arguments.append(.integer(head.position.seq))
+                arguments.append(.string("\(head.unread) \(head.unseen) \(Self.kept(head.counts))"))
+            }
+            calls.append((some.map { self.names.counts($0.user) }, arguments))
         }
         return self.redis.run(Self.script, calls: calls).map { answers in
             if answers.contains(where: { $0.error != nil }) { self.doubt() }
-            let drifted = answers.count { $0.int == -1 }
+            let drifted = answers.reduce(0) { $0 + Int($1.int ?? 0) }
             self.drifts.add(drifted, ordering: .relaxed)
             return drifted
         }.flatMapErrorThrowing { error in

@@ -47,7 +47,7 @@ public final class Publisher: CommitObserver {
         let commands = users.map { user in
             RedisCommand(
                 "PUBLISH", .string(self.names.channel(user.user)),
-                .bytes(ByteBuffer(bytes: Envelope.encode(user.changes, epoch: user.head.position.epoch, committedAt: user.at, place: user.place))))
+                .octets(Envelope.encode(user.changes, epoch: user.head.position.epoch, committedAt: user.at, place: user.place)))
         }
         let once = Once(done)
         let messages = self.redis.pipeline(commands)

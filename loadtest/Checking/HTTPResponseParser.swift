@@ -1,3 +1,5 @@
+import Foundation
+
 /// What the head of an answer said, as far as the tool needs it.
 struct HTTPHead: Equatable, Sendable {
     let status: Int
@@ -40,13 +42,20 @@ struct HTTPResponseParser {
         while !rest.isEmpty {
             switch state {
             case .head:
-                // Byte by byte only here: a head comes once per answer.
-                let byte = rest.removeFirst()
-                held.append(byte)
-                guard held.count <= Self.lineLimit else { throw .malformed("The head of an answer is longer than 64 KiB") }
-                guard byte == 0x0a, held.hasSuffix([0x0d, 0x0a, 0x0d, 0x0a]) || held.hasSuffix([0x0a, 0x0a]) else { continue }
-                let (head, next) = try parseHead()
-                held.removeAll(keepingCapacity: false)
+                let (head, next): (HTTPHead, State)
+                if held.isEmpty, let length = Self.headLength(rest) {
+                    // As nearly always: in one piece, and read where it lies.
+                    (head, next) = try Self.parseHead(UnsafeRawBufferPointer(rebasing: rest.prefix(length)))
+                    rest = rest.dropFirst(length)
+                } else {
+                    let line = rest.firstIndex(of: 0x0a).map { rest[...$0] } ?? rest
+                    held.append(contentsOf: line)
+                    rest = rest[line.endIndex...]
+                    guard held.count <= Self.lineLimit else { throw .malformed("The head of an answer is longer than 64 KiB") }
+                    guard held.hasSuffix([0x0a, 0x0d, 0x0a]) || held.hasSuffix([0x0a, 0x0a]) else { continue }
+                    (head, next) = try Self.parsed(held)
+                    held.removeAll(keepingCapacity: false)
+                }
                 guard head.status >= 200 else { continue }
                 state = next
                 try body(.head(head))
@@ -110,30 +119,56 @@ struct HTTPResponseParser {
         }
     }
 
-    private func parseHead() throws(LoadtestError) -> (HTTPHead, State) {
-        let text = String(decoding: held, as: UTF8.self)
-        var lines = text.split(omittingEmptySubsequences: true, whereSeparator: \.isNewline)
-        let words = lines.isEmpty ? [] : lines.removeFirst().split(separator: " ", maxSplits: 2)
-        guard words.count >= 2, words[0].hasPrefix("HTTP/1."), words[1].utf8.count == 3, let status = Int(words[1]) else {
+    /// Bytes up to and with the empty line that ends a head, when it is there and its length allowed.
+    private static func headLength(_ bytes: Slice<UnsafeRawBufferPointer>) -> Int? {
+        let bytes = UnsafeRawBufferPointer(rebasing: bytes.prefix(lineLimit))
+        var start = 0
+        while start < bytes.count, let found = memchr(bytes.baseAddress! + start, 0x0a, bytes.count - start) {
+            let after = bytes.baseAddress!.distance(to: found) + 1
+            if after < bytes.count, bytes[after] == 0x0a { return after + 1 }
+            if after + 1 < bytes.count, bytes[after] == 0x0d, bytes[after + 1] == 0x0a { return after + 2 }
+            start = after
+        }
+        return nil
+    }
+
+    private static func parsed(_ head: [UInt8]) throws(LoadtestError) -> (HTTPHead, State) {
+        let parsed = head.withUnsafeBytes { bytes in Result { () throws(LoadtestError) in try parseHead(bytes) } }
+        return try parsed.get()
+    }
+
+    /// Reads a head that is there as a whole, and says what follows it.
+    private static func parseHead(_ bytes: UnsafeRawBufferPointer) throws(LoadtestError) -> (HTTPHead, State) {
+        var rest = bytes[...]
+        let first = takeLine(&rest)
+        // "HTTP/1.1 200", and a space before the reason if there is one.
+        guard first.count >= 12, first.prefix(7).elementsEqual("HTTP/1.".utf8), first[8] == 0x20, first.count == 12 || first[12] == 0x20,
+            first[9..<12].allSatisfy({ (0x30...0x39).contains($0) })
+        else {
             throw .malformed("An answer does not begin with an HTTP/1 status line")
         }
-        var keepAlive = words[0] != "HTTP/1.0"
+        let status = first[9..<12].reduce(0) { $0 * 10 + Int($1 - 0x30) }
+        var keepAlive = first[7] != UInt8(ascii: "0")
         var length: UInt64?
         var chunked = false
         var isEventStream = false
-        for line in lines {
-            guard let colon = line.firstIndex(of: ":") else { throw .malformed("A header line has no colon") }
-            let value = line[line.index(after: colon)...].drop { $0 == " " || $0 == "\t" }.lowercased()
-            switch line[..<colon].lowercased() {
-            case "content-length":
-                guard let number = UInt64(value.filter { $0 != " " }) else { throw .malformed("Content-Length is not a number") }
+        while !rest.isEmpty {
+            let line = takeLine(&rest)
+            if line.isEmpty { continue }
+            guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { throw .malformed("A header line has no colon") }
+            let name = UnsafeRawBufferPointer(rebasing: line[..<colon])
+            // Most headers are none of these: what they say is not looked at.
+            if name.isLike("content-length") {
+                guard let number = UInt64(value(line, colon)) else { throw .malformed("Content-Length is not a number") }
                 length = number
-            case "transfer-encoding": chunked = value.contains("chunked")
-            case "connection":
+            } else if name.isLike("transfer-encoding") {
+                chunked = value(line, colon).contains("chunked")
+            } else if name.isLike("connection") {
+                let value = value(line, colon)
                 if value.contains("close") { keepAlive = false }
                 if value.contains("keep-alive") { keepAlive = true }
-            case "content-type": isEventStream = value.hasPrefix("text/event-stream")
-            default: break
+            } else if name.isLike("content-type") {
+                isEventStream = value(line, colon).hasPrefix("text/event-stream")
             }
         }
         let next: State
@@ -148,6 +183,35 @@ struct HTTPResponseParser {
             keepAlive = false
         }
         return (HTTPHead(status: status, keepAlive: keepAlive, isEventStream: isEventStream), next)
+    }
+
+    /// The bytes before the next end of line, which are taken away together with it.
+    private static func takeLine(_ rest: inout Slice<UnsafeRawBufferPointer>) -> UnsafeRawBufferPointer {
+        let end = rest.firstIndex(of: 0x0a) ?? rest.endIndex
+        var line = rest[..<end]
+        rest = rest[min(end + 1, rest.endIndex)...]
+        if line.last == 0x0d { line = line.dropLast() }
+        return UnsafeRawBufferPointer(rebasing: line)
+    }
+
+    /// A header's value in small letters, without the space around it.
+    private static func value(_ line: UnsafeRawBufferPointer, _ colon: Int) -> String {
+        var value = line[(colon + 1)...]
+        while let first = value.first, first == 0x20 || first == 0x09 { value = value.dropFirst() }
+        while let last = value.last, last == 0x20 || last == 0x09 { value = value.dropLast() }
+        return String(decoding: value, as: UTF8.self).lowercased()
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Whether these are the letters of `name`, which has small ones, in any case.
+    fileprivate func isLike(_ name: StaticString) -> Bool {
+        guard count == name.utf8CodeUnitCount else { return false }
+        for index in 0..<count {
+            let byte = self[index]
+            guard (0x41...0x5a).contains(byte) ? byte | 0x20 == name.utf8Start[index] : byte == name.utf8Start[index] else { return false }
+        }
+        return true
     }
 }
 

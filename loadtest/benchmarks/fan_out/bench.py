@@ -1,5 +1,6 @@
 """What the rows are measured with."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 from measuring import Failed
@@ -33,6 +34,17 @@ class Bench:
         if report["throughput"]["received"] == 0:
             raise Failed(f"no event was received: {wrong(report)}")
         return report
+
+    @contextmanager
+    def event_loops(self, count, *nodes):
+        """These nodes have so many meanwhile."""
+        try:
+            for name in nodes:
+                self.cluster.restart(name, CARILLON_THREADS=count)
+            yield
+        finally:
+            for name in nodes:
+                self.cluster.restart(name, CARILLON_THREADS=None)
 
     def broadcast(self, options, pids, streams, *more):
         """Events to all, as many a second in all however many streams there are."""

@@ -57,16 +57,15 @@ def loops(bench):
     streams, figures, wrongs, costs = bench.sizes.streams, {}, [], []
     cores = sorted(os.sched_getaffinity(0))
     for count in (1, 2):
-        bench.cluster.restart("edge-1", CARILLON_THREADS=count)
-        try:
-            # Every thread that there is; those to come have it from the one that makes them.
-            for task in os.listdir(f"/proc/{bench.cluster.pids['edge-1']}/task"):
-                os.sched_setaffinity(int(task), cores[:count])
-            os.sched_setaffinity(0, cores[1:] if count == 1 and len(cores) > 1 else cores)
-            report = bench.broadcast(bench.carillon("loop-", streams), bench.pids, streams)
-        finally:
-            os.sched_setaffinity(0, cores)
-            bench.cluster.restart("edge-1", CARILLON_THREADS=None)
+        with bench.event_loops(count, "edge-1"):
+            try:
+                # Every thread that there is; those to come have it from the one that makes them.
+                for task in os.listdir(f"/proc/{bench.cluster.pids['edge-1']}/task"):
+                    os.sched_setaffinity(int(task), cores[:count])
+                os.sched_setaffinity(0, cores[1:] if count == 1 and len(cores) > 1 else cores)
+                report = bench.broadcast(bench.carillon("loop-", streams), bench.pids, streams)
+            finally:
+                os.sched_setaffinity(0, cores)
         wrongs.append(wrong(report))
         costs.append(report["server_cpu"]["edge-1"] / report["throughput"]["received"] * 1e6)
         name = "one loop on one core" if count == 1 else "two loops on two"
