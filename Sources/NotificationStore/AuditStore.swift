@@ -41,11 +41,11 @@ public struct AuditStore: Sendable {
 
     /// All of them, or none. They have ids.
     func write(_ entries: [AuditEntry]) async throws(StoreError) {
+        let subjects = entries.map { Self.columns($0.subject) }
         let values: [PostgresValue] = [
             .uuidArray(entries.map { entry in entry.id.map { UUIDBytes(high: $0.high, low: $0.low) } }),
             .timestamptzArray(entries.map(\.at.microseconds)),
-            .textArray(entries.map { Self.columns($0.subject).kind }), .textArray(entries.map { Self.columns($0.subject).id }),
-            .textArray(entries.map { Self.columns($0.subject).name }), .textArray(entries.map(\.method)), .textArray(entries.map(\.route)),
+            .textArray(subjects.map(\.kind)), .textArray(subjects.map(\.id)), .textArray(subjects.map(\.name)), .textArray(entries.map(\.method)), .textArray(entries.map(\.route)),
             .jsonbArray(entries.map(Self.json)), .int2Array(entries.map { Int16(clamping: $0.status) }), .int4Array(entries.map { Int32(clamping: $0.count) }),
             .textArray(entries.map(\.address)), .textArray(entries.map(\.requestID)),
         ]

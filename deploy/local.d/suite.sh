@@ -302,7 +302,7 @@ run_rival() {
             . "$TEST_FOLDER/out/$name.env"
             # A rival may refuse a stream at first; what it was sent and its streams must be in order.
             CARILLON_PIDS=$RIVAL_PIDS timeout --kill-after=10 120 "$TEST_LOADTEST" run --adapter "$name" --target "$RIVAL_URL" \
-                --publish-target "$RIVAL_PUBLISH_URL" --json "$TEST_FOLDER/out/$name.json" "$@" </dev/null >&2 || true
+                --publish-target "$RIVAL_PUBLISH_URL" --json "$TEST_FOLDER/out/$name.json" "$@" </dev/null >"$TEST_FOLDER/out/$name.log" 2>&1 || true
             python3 - "$TEST_FOLDER/out/$name.json" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))
@@ -310,7 +310,7 @@ wrong = {name: count for name, count in report["correctness"].items() if count a
 if wrong or not 0 < report["throughput"]["acknowledged"] <= report["throughput"]["received"]:
     sys.exit(f"{wrong} {report['throughput']}")
 PYTHON
-        ) || status=$?
+        ) || { status=$?; cat "$TEST_FOLDER/out/$name.log"; }
     else
         status=1
     fi
