@@ -103,7 +103,8 @@ struct InboxWrites: Sendable {
         return allowed + [""]
     }
 
-    /// Writes the commands, and those again of which more remains or may remain: of a recovered one nobody heard.
+    /// Writes the commands, and those again of which more remains or may remain: of a recovered one nobody heard. One without a filter is a mark, and done
+    /// with its commit; again it would mark what came since.
     private func repeated(
         _ commands: [InboxCommand], _ visitor: Visitor, _ context: CarillonRequestContext
     ) async throws(Problem) -> (updated: Int, head: InboxHead) {
@@ -117,7 +118,7 @@ struct InboxWrites: Sendable {
             remaining = []
             for (command, outcome) in zip(round, outcomes) {
                 updated += outcome.updated
-                if outcome.more || outcome.status == .recovered { remaining.append(command) }
+                if outcome.more || outcome.status == .recovered && command.action.goesInPortions { remaining.append(command) }
                 head = outcome.status == .recovered ? nil : outcome.head
             }
         }

@@ -12,6 +12,8 @@ import Synchronization
 public final class CopyRepair: Sendable {
     /// How far back it reads after Redis was away: as long as commits are remembered.
     private static let reach: Double = 600
+    /// Turns for which a user who is written to in each of them is left alone: the later write has brought the copy up to date, unless none of them can.
+    private static let patience = 5
     /// Users that wait for a shard that is away; past it their copies end by themselves.
     private static let unknownBound = 100_000
 
@@ -40,7 +42,7 @@ public final class CopyRepair: Sendable {
     public func run() async {
         var tail = CommitTail(pool: self.pool)
         var away = true
-        var waiting: [UserID: Int64] = [:]
+        var waiting: [UserID: Expected] = [:]
         while !Task.isCancelled {
             if !self.redis.isReachable {
                 away = true
@@ -52,11 +54,8 @@ public final class CopyRepair: Sendable {
                 }
                 do {
                     let reading = try await tail.read(firstReaches: Self.reach)
-                    // What the tail showed a turn ago must have reached its copy by now; what is new may be on its way.
-                    waiting = try await self.repair(waiting)
-                    for commit in reading.commits {
-                        for (user, seq) in zip(commit.users, commit.lastSeqs) { waiting[user] = max(waiting[user] ?? 0, seq) }
-                    }
+                    let due = Self.turn(&waiting, reading.commits)
+                    for (user, seq) in try await self.repair(due) where waiting[user] == nil { waiting[user] = Expected(seq: seq, turns: Self.patience) }
                 } catch {
                     self.logger.debug("copies not repaired, tried again", metadata: ["error": "\(error)"])
                     // What was read and not repaired is read again.
@@ -65,6 +64,32 @@ public final class CopyRepair: Sendable {
             }
             do { try await Task.sleep(for: .seconds(1)) } catch { return }
         }
+    }
+
+    /// What a user's copy has to show at least.
+    struct Expected: Equatable {
+        var seq: Int64
+        /// How often it was left for a later write.
+        var turns = 0
+    }
+
+    /// Takes up what the tail shows, and answers whose copies must be up to date by now, and with which number: what the tail showed a turn ago. What is new
+    /// may be on its way.
+    static func turn(_ waiting: inout [UserID: Expected], _ commits: [CommitTail.Commit]) -> [UserID: Int64] {
+        var next: [UserID: Expected] = [:]
+        for commit in commits {
+            for (user, seq) in zip(commit.users, commit.lastSeqs) { next[user] = Expected(seq: max(next[user]?.seq ?? 0, seq)) }
+        }
+        var due: [UserID: Int64] = [:]
+        for (user, expected) in waiting {
+            if next[user] != nil, expected.turns < Self.patience {
+                next[user]?.turns = expected.turns + 1
+            } else {
+                due[user] = expected.seq
+            }
+        }
+        waiting = next
+        return due
     }
 
     /// Answers those whose shard did not answer.

@@ -41,30 +41,40 @@ public final class CountCopies: Sendable {
     /// Same position, other counts: must stay 0.
     public var drift: Int { self.drifts.load(ordering: .relaxed) }
 
-    // Answers how many of the copies had the same position and other counts.
+    // Answers how many of the copies had the same position and other counts. Nearly always what is written is newer than what was there, so that it is
+    // written first, and what was newer still is put back: a script's calls are what it costs. A copy whose numbers have no zeros before them is another
+    // version's; what is none at all is written over.
     private static let script = RedisScript(
         """
-        local drifted = 0
+        local function position(text)
+            if string.find(text, ' ', 1, true) == 20 then return string.sub(text, 1, \(positionLength)) end
+            local epoch, seq = string.match(text, '^(%d+) (%d+) ')
+            if not epoch then return '' end
+            return string.rep('0', 19 - #epoch) .. epoch .. ' ' .. string.rep('0', 19 - #seq) .. seq
+        end
+        local drifted, failure = 0, nil
         for i = 1, #KEYS do
-            local old = redis.call('GET', KEYS[i])
-            local e, s, counts = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
-            local write = old or ARGV[2] ~= '1'
-            if old then
-                local epoch, seq, rest = string.match(old, '^(%d+) (%d+) (.*)$')
-                if not epoch then
-                    write = true
-                elseif epoch == e and seq == s then
-                    write = rest ~= counts
-                    if write then drifted = drifted + 1 end
-                else
-                    epoch, seq = tonumber(epoch), tonumber(seq)
-                    write = epoch < tonumber(e) or (epoch == tonumber(e) and seq < tonumber(s))
+            local new, old = ARGV[i + 2], nil
+            if ARGV[2] == '1' then
+                old = redis.pcall('SET', KEYS[i], new, 'XX', 'GET', 'EX', ARGV[1])
+            else
+                old = redis.pcall('SET', KEYS[i], new, 'GET', 'EX', ARGV[1])
+            end
+            if type(old) == 'table' then
+                failure = failure or old
+            elseif old and old ~= new then
+                local was, is = position(old), string.sub(new, 1, \(positionLength))
+                if was > is then
+                    redis.call('SET', KEYS[i], old, 'EX', ARGV[1])
+                elseif was == is and string.match(old, '^%d+ %d+ (.*)$') ~= string.sub(new, \(positionLength + 2)) then
+                    drifted = drifted + 1
                 end
             end
-            if write then redis.call('SET', KEYS[i], e .. ' ' .. s .. ' ' .. counts, 'EX', ARGV[1]) end
         end
-        return drifted
+        return failure or drifted
         """)
+    /// Bytes of a copy's position: as texts, two of them have the order of their numbers.
+    private static let positionLength = 2 * 19 + 1
     /// Copies a call of the script is for. With a cluster each is in a slot of its own.
     private let copiesACall: Int
 
@@ -83,14 +93,10 @@ public final class CountCopies: Sendable {
         for start in stride(from: 0, to: heads.count, by: self.copiesACall) {
             let some = heads[start..<min(start + self.copiesACall, heads.count)]
             var arguments: [RedisArgument] = []
-            arguments.reserveCapacity(2 + 3 * some.count)
+            arguments.reserveCapacity(2 + some.count)
             arguments.append(.integer(Self.lifetimeSeconds))
             arguments.append(.integer(onlyExisting ? 1 : 0))
-            for (_, head) in some {
-                arguments.append(.integer(head.position.epoch))
-                arguments.append(.integer(head.position.seq))
-                arguments.append(.string("\(head.unread) \(head.unseen) \(Self.kept(head.counts))"))
-            }
+            for (_, head) in some { arguments.append(.octets(Self.text(head))) }
             calls.append((some.map { self.names.counts($0.user) }, arguments))
         }
         return self.redis.run(Self.script, calls: calls).map { answers in
@@ -104,7 +110,22 @@ public final class CountCopies: Sendable {
         }
     }
 
-    private static func kept(_ counts: String) -> String { counts.utf8.count > Self.countsBound ? Self.withoutCounts : counts }
+    /// What ``parse(_:)`` reads.
+    static func text(_ head: InboxHead) -> [UInt8] {
+        let counts = head.counts.utf8.count > Self.countsBound ? Self.withoutCounts : head.counts
+        var text: [UInt8] = []
+        text.reserveCapacity(Self.positionLength + 24 + counts.utf8.count)
+        text.append(decimal: head.position.epoch, width: 19)
+        text.append(UInt8(ascii: " "))
+        text.append(decimal: head.position.seq, width: 19)
+        for count in [head.unread, head.unseen] {
+            text.append(UInt8(ascii: " "))
+            text.append(decimal: Int64(count))
+        }
+        text.append(UInt8(ascii: " "))
+        text.append(contentsOf: counts.utf8)
+        return text
+    }
 
     /// Nil when there is none that is good in this epoch, or it has no more than the sums.
     public func read(_ user: UserID, epoch: Int64) -> EventLoopFuture<InboxHead?> {
@@ -124,7 +145,7 @@ public final class CountCopies: Sendable {
 
     /// Where these users' copies are.
     public func positions(_ users: [UserID]) -> EventLoopFuture<[CopyState]> {
-        self.redis.pipeline(users.map { RedisCommand("GETRANGE", .string(self.names.counts($0)), 0, 40) }).map { values in
+        self.redis.pipeline(users.map { RedisCommand("GETRANGE", .string(self.names.counts($0)), 0, .integer(Int64(Self.positionLength))) }).map { values in
             values.map { value in
                 if value.error != nil { return .unknown }
                 guard let parts = value.string?.split(separator: " ", maxSplits: 2), parts.count >= 2, let epoch = Int64(parts[0]),

@@ -21,6 +21,16 @@ public struct InboxCommand: Sendable {
         case skip(SkippedNotification)
         /// The user is erased: up to 1,000 notifications a command; the outcome says whether there are more. See ``UserErasure``.
         case erase
+
+        /// Whether it may take several commands until nothing is left to do.
+        public var goesInPortions: Bool {
+            switch self {
+            case .readAll(let customer, let type, let upTo, _): customer != nil || type != nil || upTo != nil
+            case .seenAll(let customer): customer != nil
+            case .erase: true
+            case .create, .setFlags, .delete, .comeDue, .expire, .retire, .correct, .skip: false
+            }
+        }
     }
 
     public var user: UserID

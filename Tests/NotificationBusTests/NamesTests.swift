@@ -91,9 +91,18 @@ import Testing
 
     @Test("a copy of counts is read as it was written, and nothing else is")
     func copies() throws {
-        let head = try #require(CountCopies.parse("3 41 5 2 {\"a b\\u001f\": [5, 2]}"))
-        #expect(head == InboxHead(position: StreamPosition(epoch: 3, seq: 41), unread: 5, unseen: 2, counts: "{\"a b\\u001f\": [5, 2]}"))
+        let head = InboxHead(position: StreamPosition(epoch: 3, seq: 41), unread: 5, unseen: 2, counts: "{\"a b\\u001f\": [5, 2]}")
+        #expect(CountCopies.parse(String(decoding: CountCopies.text(head), as: UTF8.self)) == head)
+        #expect(CountCopies.parse("3 41 5 2 {\"a b\\u001f\": [5, 2]}") == head)
         for text in ["", "1", "1 2 3 4", "x 2 3 4 {}"] { #expect(CountCopies.parse(text) == nil) }
+    }
+
+    @Test("copies have the order of their positions, as texts")
+    func order() {
+        let numbers: [Int64] = [0, 1, 9, 10, 99, 1_795_340_316, .max]
+        let positions = numbers.flatMap { epoch in numbers.map { StreamPosition(epoch: epoch, seq: $0) } }
+        let texts = positions.map { String(decoding: CountCopies.text(InboxHead(position: $0, unread: 1, unseen: 1, counts: "{}")), as: UTF8.self) }
+        #expect(texts == texts.sorted() && Set(texts).count == texts.count)
     }
 
     @Test("a histogram counts each value in its bucket and all above")

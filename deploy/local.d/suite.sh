@@ -41,7 +41,7 @@ finish_test() {
     trap - EXIT
     trap '' INT TERM
     if [[ $TEST_FINISHED == no ]]; then
-        say "the test did not come to its end"
+        say "the test did not come to its end (status $status)"
         TEST_FAILED=$((TEST_FAILED + 1))
     fi
     if [[ -n $TEST_FOLDER ]]; then
@@ -244,7 +244,7 @@ test_cluster() {
     "$HERE/local" token load- --count 1000 --state "$CARILLON_LOCAL_STATE" >"$TEST_FOLDER/tokens" || die "no tokens"
     check "load generator (${load[*]})" run_load "${load[@]}"
     test_scenarios
-    check "chaos (${chaos[*]})" run_chaos --html "$TEST_FOLDER/chaos.html" "${chaos[@]}"
+    check "chaos (${chaos[*]})" run_chaos --html "$TEST_FOLDER/out/chaos.html" --json "$TEST_FOLDER/out/chaos.json" "${chaos[@]}"
     check "no secret is in any log" no_secret_in_logs "$CARILLON_LOCAL_STATE"
 }
 
@@ -256,7 +256,7 @@ no_secret_in_logs() {
     pattern+='|[?&](ticket|token)=[^-&[:space:]"]|(Bearer|Basic) [A-Za-z0-9._-]{8,}|://[^:/@[:space:]"]*:[^@/[:space:]"]+@'
     [[ -n $(find "$1/logs" -name 'api-1*' -size +0) ]] || { say "there is no log to search"; return 1; }
     # Where, not what.
-    if grep -rnaoE -- "$pattern" "$1/logs" | cut -d: -f1,2 | uniq | head -n 5 | grep . >&2; then wrong=1; fi
+    if grep -rnaoE -- "$pattern" "$1/logs" | cut -d: -f1,2 | uniq | sed -n 1,5p | grep . >&2; then wrong=1; fi
     for file in "$1"/secrets/*; do
         secret=$(<"$file")
         if [[ ${#secret} -ge 16 ]] && grep -rqaF -- "$secret" "$1/logs"; then
@@ -290,7 +290,8 @@ YAML
 run_fan_out() {
     # The others are made of the same pieces.
     local -a rows=(idle-cluster memory broadcast direct-cpu stored resuming allocations)
-    CARILLON_BIN=$TEST_BINARY LOADTEST_BIN=$TEST_LOADTEST timeout --kill-after=60 300 "$ROOT/loadtest/benchmarks/fan-out" "${rows[@]}" --short --thresholds debug </dev/null >&2
+    CARILLON_BIN=$TEST_BINARY LOADTEST_BIN=$TEST_LOADTEST timeout --kill-after=60 300 "$ROOT/loadtest/benchmarks/fan-out" "${rows[@]}" --short --thresholds debug \
+        --json "$TEST_FOLDER/out/fan-out.json" --logs "$TEST_FOLDER/out/fan-out" </dev/null >&2
 }
 
 run_rival() {

@@ -1,6 +1,6 @@
 """What the rows are measured with."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from measuring import Failed
@@ -43,8 +43,9 @@ class Bench:
                 self.cluster.restart(name, CARILLON_THREADS=count)
             yield
         finally:
-            for name in nodes:
-                self.cluster.restart(name, CARILLON_THREADS=None)
+            with ExitStack() as back:
+                for name in nodes:
+                    back.callback(self.cluster.restart, name, CARILLON_THREADS=None)
 
     def broadcast(self, options, pids, streams, *more):
         """Events to all, as many a second in all however many streams there are."""
