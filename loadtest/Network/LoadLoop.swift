@@ -138,10 +138,14 @@ final class LoadLoop {
         return copy
     }
 
-    /// Streams that have not shown what they are known to have to.
+    /// Streams that have not shown what they are known to have to, and those that have shown more than their user's count speaks for: its copy is repaired
+    /// within seconds, and one that is not is told at the end.
     func streamsBehind() -> Int {
         streams.lazy.filter { stream in
-            stream.phase != .parked && (stream.calls.isWaiting || (stream.checker.sequence.position?.seq).map { $0 < stream.user.expectedSeq } ?? false)
+            guard stream.phase != .parked else { return false }
+            if stream.calls.isWaiting { return true }
+            guard let seq = stream.checker.sequence.position?.seq else { return false }
+            return seq < stream.user.expectedSeq || stream.user.evidence.count.map { $0.position.seq < seq } ?? false
         }.count
     }
 
