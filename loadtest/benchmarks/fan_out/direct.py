@@ -53,7 +53,9 @@ def direct(bench):
         Row("direct-latency", f"the same at {sizes.direct_rate:,.0f}/s: p99 from due to receipt, the run in the middle of {sizes.turns} in turns", "p50 and p99 ≤ nchan with Redis", latency["p99"], "ms",
             {"to nchan, p99": latency["p99"] / rival_latency["p99"], "to nchan, p50": latency["p50"] / rival_latency["p50"]},
             latency["p50"] <= rival_latency["p50"] and latency["p99"] <= rival_latency["p99"],
-            {"p50": latency["p50"], "nchan p50": rival_latency["p50"], "nchan p99": rival_latency["p99"]}, bad),
+            {"p50": latency["p50"], "nchan p50": rival_latency["p50"], "nchan p99": rival_latency["p99"]}
+            # Both are counted from when an event was due: the generator, which shares the cores, may be late itself.
+            | {f"{name}the generator late, p99": report["latency"]["tool_lateness"]["p99"] for name, report in (("", ours), ("beside nchan ", rival))}, bad),
         Row("opening", f"{sizes.streams:,} streams opened, authenticated, leased, subscribed: CPU of all servers for each", "≤ 250 µs", opening, "µs",
             {"to the bound": opening / 250}, opening <= 250,
             {"nchan, without those duties": rival_opening, "seconds until all were ready": ours["connect"]["seconds"]}, merged(ours["connect"]["refused"])),
