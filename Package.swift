@@ -191,7 +191,7 @@ let package = Package(
         .testTarget(name: "EdgeTests", dependencies: ["Edge", "Gateway", "NotificationBus", "NotificationCore", nio, nioHTTP1], swiftSettings: settings),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore", "SeededRandom"], swiftSettings: settings),
         .testTarget(
-            name: "RedisClientTests", dependencies: ["RedisClient", "SeededRandom", nio, nioPosix, nioEmbedded, nioConcurrency, logging], swiftSettings: settings
+            name: "RedisClientTests", dependencies: ["RedisClient", "SeededRandom", "TestServers", nio, nioPosix, nioEmbedded, nioConcurrency, logging], swiftSettings: settings
         ),
         .testTarget(
             name: "AuthenticationTests",

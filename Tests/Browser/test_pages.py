@@ -1,7 +1,6 @@
 """The demo page and the console: what they do, by mouse and by keyboard alone, and that axe finds nothing against them."""
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from harness import PATIENCE, eventually, problem, tolerant
+from harness import PATIENCE, eventually, free_port, problem, tolerant
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "phone": ("light", 375), "dark phone": ("dark", 375)}
@@ -174,8 +173,7 @@ def test_axe_finds_nothing_in_the_demo(browser, cluster, user, look):
 @pytest.fixture(scope="module")
 def whole_node(cluster, tmp_path_factory):
     """A node that is API and edge at once, reached directly: only there the console has all of its figures."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"], "CARILLON_DATABASE_URL": cluster.database_url, "CARILLON_REDIS_URL": os.environ["CARILLON_REDIS_URL"],
         "CARILLON_NODE_NAME": "whole-1", "CARILLON_DRAIN_SECONDS": "0", "CARILLON_JWT_SECRET": "a secret that only these tests know, and long",

@@ -4,13 +4,13 @@ import collections
 import concurrent.futures
 import email
 import http.server
-import socket
 import threading
 import time
 from pathlib import Path
 
 from aiosmtpd.controller import Controller
 from carillon import KEY, STATE, call, eventually, local, new_user, notify
+from servers import free_port
 
 MAIL = Path(STATE, "mail")
 CUSTOMER = new_user("customer")
@@ -121,12 +121,6 @@ def receiver():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server, halves
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_mail_servers_and_receivers_that_fail_half_of_the_time_and_workers_that_are_killed_lose_and_repeat_nothing():

@@ -3,10 +3,13 @@
 Nothing here waits without a bound: whatever is awaited has a deadline, and a message that says what it was.
 """
 
+import contextlib
 import http.client
 import itertools
 import json
 import os
+import random
+import socket
 import subprocess
 import threading
 import time
@@ -35,6 +38,16 @@ def eventually(what, attempt, timeout=PATIENCE, pause=0.05):
         if time.monotonic() >= deadline:
             raise TimedOut(f"after {timeout:g} s still not: {what} (last answer: {value!r})")
         idle.wait(pause)
+
+
+def free_port():
+    """Below those that the system gives to outgoing connections: one of them could take it before the server that is to have it."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        last = int(file.read().split()[0])
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10000, last if last >= 12000 else 32768)))
+            return probe.getsockname()[1]
 
 
 def redis(*arguments):

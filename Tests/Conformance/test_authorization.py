@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from harness import PATIENCE, eventually, tolerant
+from harness import PATIENCE, eventually, free_port, tolerant
 
 SCOPES = ("notify", "direct", "webhooks", "contacts", "admin")
 UNKNOWN = "01930000-0000-7000-8000-000000000000"
@@ -381,8 +381,7 @@ class Node:
         }  # fmt: skip
         self.http = httpx.Client(trust_env=False, timeout=PATIENCE)
         self._keys = {}
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = open(folder / "log", "w+")  # noqa: SIM115
         self.process = subprocess.Popen(

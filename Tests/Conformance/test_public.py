@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import socket
 import subprocess
 import threading
 import urllib.parse
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from harness import PATIENCE, eventually, problem, tolerant
+from harness import PATIENCE, eventually, free_port, problem, tolerant
 from twilio.request_validator import RequestValidator
 
 MAIL = Path(os.environ["CARILLON_LOCAL_STATE"]) / "mail"
@@ -124,8 +123,7 @@ class Twilio:
 def texting(cluster, tmp_path_factory):
     """A node of the cluster that sends texts. It knows the API keys, and is asked like any other."""
     twilio = Twilio()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         "PATH": os.environ["PATH"], "CARILLON_DATABASE_URL": cluster.database_url, "CARILLON_REDIS_URL": os.environ["CARILLON_REDIS_URL"],

@@ -11,7 +11,6 @@ import http.server
 import ipaddress
 import json
 import os
-import socket
 import ssl
 import subprocess
 import threading
@@ -28,6 +27,7 @@ from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from harness import free_port
 from moto.server import ThreadedMotoServer
 from moto.sns.models import sns_backends
 from twilio.http.http_client import TwilioHttpClient
@@ -96,12 +96,6 @@ def certificate(tmp_path_factory):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return str(folder / "cert.pem"), context
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import socketio.exceptions
 
-from harness import PATIENCE, eventually, problem, redis, tolerant
+from harness import PATIENCE, eventually, free_port, problem, redis, tolerant
 from test_transports import Session, metric, names, open_streams, status_of
 from transports import Poll, SocketIO, SocketIOPolling, SocketIOWebSocket, WebSocket
 
@@ -107,8 +107,7 @@ def test_evictions_that_are_long_past_are_forgotten(cluster, user):
 @pytest.fixture(scope="module")
 def refusing(cluster, tmp_path_factory):
     """An edge of the cluster that refuses those who are over their limit."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     secrets = Path(cluster.place[1]) / "secrets"
     environment = {
         "PATH": os.environ["PATH"], "CARILLON_DATABASE_URL": cluster.database_url, "CARILLON_REDIS_URL": os.environ["CARILLON_REDIS_URL"],
@@ -196,8 +195,7 @@ def test_the_load_balancer_finds_the_edge_of_a_session_whatever_its_name(cluster
     template = (ROOT / "deploy/haproxy/haproxy.cfg.template").read_text()
     rule = 'use-server NAME if { urlp(sid),regsub([.][0-9a-z]*$,) -m str NAME }'
     assert rule in template, "the template says how it is done"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     values = {
         "BIND": f"127.0.0.1:{port}", "MAXCONN": "500", "STATS_SOCKET": str(tmp_path / "socket"),
         "CHECK_API": "".join(f"    server {name} 127.0.0.1:{node.port} check\n" for name, node in nodes.items()),

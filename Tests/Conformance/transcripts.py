@@ -18,12 +18,13 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from harness import free_port
 
 PATIENCE = 60.0
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "acme", "globex", "booking-7", "key-1")
@@ -133,8 +134,7 @@ class Names:
     def __init__(self, ending):
         self._ending = ending
         self._real = {name: name + ending for name in NAMES}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._real[PORT] = str(free.getsockname()[1])
+        self._real[PORT] = str(free_port())
 
     def into_run(self, text):
         words = sorted(self._real, key=len, reverse=True)

@@ -1,5 +1,6 @@
 import Foundation
 import NIOCore
+import TestServers
 import Testing
 
 @testable import RedisClient
@@ -9,7 +10,7 @@ struct ClientLiveTests {
     @Test("replies come in the order of the commands, and an error of one does not fail the others")
     func pipeline() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         var commands: [RedisCommand] = []
         for number in 1...2000 {
             commands.append(RedisCommand("INCR", "counter"))
@@ -30,7 +31,7 @@ struct ClientLiveTests {
     @Test("many tasks may send at once, and each gets its own replies")
     func concurrency() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         let client = live.client
         try await withThrowingTaskGroup(of: Void.self) { group in
             for task in 0..<20 {
@@ -51,7 +52,7 @@ struct ClientLiveTests {
     @Test("keys and values are binary-safe")
     func binary() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         let bytes = ByteBuffer(bytes: (0..<3000).flatMap { _ in UInt8.min...UInt8.max })
         #expect(try await live.send("SET", "🔔\r\n\0", .bytes(bytes)) == .status("OK"))
         #expect(try await live.send("GET", "🔔\r\n\0") == .bulk(bytes))
@@ -63,7 +64,7 @@ struct ClientLiveTests {
     @Test("a script runs by its hash, and by its source where the server does not know it")
     func scripts() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         let script = RedisScript("if ARGV[1] == 'bad' then return redis.error_reply('BAD thing') end return {KEYS[1], ARGV[1]}")
         for _ in 0..<2 {
             #expect(try await live.client.run(script, keys: ["k"], arguments: ["v"]).get().array?.compactMap(\.string) == ["k", "v"])
@@ -83,14 +84,14 @@ struct ClientLiveTests {
     @Test("a server that was killed fails what is sent, and the client is available again by itself once it is back")
     func restart() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         for round in 1...2 {
             await redis.kill()
-            await live.becomes(false)
+            try await live.becomes(false)
             #expect(!live.client.isAvailable)
             #expect(await failure { try await live.send("PING") }?.code == .unavailable)
             try redis.start()
-            await live.becomes(true)
+            try await live.becomes(true)
             #expect(try await live.send("PING") == .status("PONG"))
             #expect(live.client.counters.lost == round && live.client.counters.connected == round + 1)
             #expect(live.client.connectionError == nil)
@@ -102,20 +103,20 @@ struct ClientLiveTests {
     @Test("a server that stands still is noticed: what is in flight fails, and later all is well again")
     func silence() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint, .quick)
+        let live = try await LiveClient.available(redis.endpoint, .quick)
         redis.pause()
         #expect(await failure { try await live.send("PING") }?.code == .timedOut)
         #expect(!live.client.isAvailable)
         #expect(live.client.counters.commandsFailed == 1 && live.client.counters.silences >= 1)
         redis.resume()
-        await live.becomes(true)
+        try await live.becomes(true)
         #expect(try await live.send("PING") == .status("PONG"))
 
         // The probe notices it when nothing is sent.
         redis.pause()
-        await live.becomes(false)
+        try await live.becomes(false)
         redis.resume()
-        await live.becomes(true)
+        try await live.becomes(true)
         try await live.client.shutdown().get()
         await redis.kill()
     }
@@ -126,7 +127,7 @@ struct ClientLiveTests {
         var configuration = RedisClientConfiguration()
         configuration.maximumCommandsInFlight = 10
         configuration.maximumBytesInFlight = 10_000
-        let live = await LiveClient.available(redis.endpoint, configuration)
+        let live = try await LiveClient.available(redis.endpoint, configuration)
         let client = live.client
         // Within one tick no reply can come.
         let futures = try await client.eventLoop.submit { (0..<12).map { _ in client.send(RedisCommand("PING")) } }.get()
@@ -143,15 +144,15 @@ struct ClientLiveTests {
     @Test("a wrong password is said clearly, and the client gets in once the server takes it")
     func authentication() async throws {
         let redis = try await LiveRedis(["--requirepass", "right"])
-        let right = await LiveClient.available(try RedisEndpoint(url: "redis://default:right@127.0.0.1:\(redis.port)/3"))
+        let right = try await LiveClient.available(try RedisEndpoint(url: "redis://default:right@127.0.0.1:\(redis.port)/3"))
         let wrong = LiveClient(try RedisEndpoint(url: "redis://:wrong@127.0.0.1:\(redis.port)"), .quick)
-        let line = await wrong.log.first { $0.contains("trying again") }
+        let line = try await wrong.log.first { $0.contains("trying again") }
         #expect(line.contains("WRONGPASS") && line.hasPrefix("warning") && !line.contains(":wrong"))
         #expect(wrong.client.connectionError?.serverCode == "WRONGPASS")
         #expect(await failure { try await wrong.send("PING") }?.code == .unavailable)
         #expect(try await right.send("CLIENT", "INFO").string?.contains("db=3") == true)
         _ = try await right.send("CONFIG", "SET", "requirepass", "wrong")
-        await wrong.becomes(true)
+        try await wrong.becomes(true)
         #expect(try await wrong.send("PING") == .status("PONG"))
         try await right.client.shutdown().get()
         try await wrong.client.shutdown().get()
@@ -161,17 +162,17 @@ struct ClientLiveTests {
     @Test("a server that has become a replica is left, counted, and taken again when it is a master", arguments: [true, false])
     func readOnly(writes: Bool) async throws {
         let redis = try await LiveRedis()
-        let operating = await LiveClient.available(redis.endpoint, .admin)
-        let live = await LiveClient.available(redis.endpoint, .quick)
+        let operating = try await LiveClient.available(redis.endpoint, .admin)
+        let live = try await LiveClient.available(redis.endpoint, .quick)
         _ = try await operating.send("REPLICAOF", "127.0.0.1", "1")
         // Also when nobody writes: it is asked for its role.
         if writes { #expect(await failure { try await live.send("SET", "a", "b") } != nil) }
-        await live.becomes(false)
+        try await live.becomes(false)
         // It is called again, and refused, for as long as it is one.
         try await until { live.client.counters.connectFailures >= 2 }
         #expect(!live.client.isAvailable)
         _ = try await operating.send("REPLICAOF", "NO", "ONE")
-        await live.becomes(true)
+        try await live.becomes(true)
         #expect(try await live.send("SET", "a", "b") == .status("OK"))
         try await live.client.shutdown().get()
         try await operating.client.shutdown().get()
@@ -181,16 +182,16 @@ struct ClientLiveTests {
     @Test("a server that refuses the PING of the greeting is not available until it answers")
     func masterDown() async throws {
         let redis = try await LiveRedis(["--replica-serve-stale-data", "no"])
-        let old = await LiveClient.available(redis.endpoint, .admin)
+        let old = try await LiveClient.available(redis.endpoint, .admin)
         _ = try await old.send("REPLICAOF", "127.0.0.1", "1")
         let new = LiveClient(redis.endpoint)
-        let line = await new.log.first { $0.contains("trying again") }
+        let line = try await new.log.first { $0.contains("trying again") }
         #expect(line.contains("MASTERDOWN"))
         #expect(!new.client.isAvailable)
         #expect(await failure { try await old.send("GET", "a") }?.serverCode == "MASTERDOWN")
         #expect(old.client.counters.masterDownReplies >= 1)
         _ = try await old.send("REPLICAOF", "NO", "ONE")
-        await new.becomes(true)
+        try await new.becomes(true)
         try await old.client.shutdown().get()
         try await new.client.shutdown().get()
         await redis.kill()
@@ -199,7 +200,7 @@ struct ClientLiveTests {
     @Test("a shutdown lets what is in flight finish and refuses the rest")
     func shutdown() async throws {
         let redis = try await LiveRedis()
-        let live = await LiveClient.available(redis.endpoint)
+        let live = try await LiveClient.available(redis.endpoint)
         let client = live.client
         let (replies, done, late) = try await client.eventLoop.submit {
             let replies = (0..<100).map { client.send(RedisCommand("ECHO", "\($0)")) }
@@ -211,8 +212,8 @@ struct ClientLiveTests {
         try await client.shutdown().get()
         client.start()
         #expect(await failure { try await live.send("PING") }?.code == .unavailable)
-        let never = LiveClient(RedisEndpoint(host: "127.0.0.1", port: try await LiveRedis.freePort()))
-        _ = await never.log.first { $0.contains("trying again") }
+        let never = LiveClient(RedisEndpoint(host: "127.0.0.1", port: try FreePort.next()))
+        _ = try await never.log.first { $0.contains("trying again") }
         try await never.client.shutdown().get()
         await redis.kill()
     }
@@ -223,10 +224,10 @@ struct ClientLiveTests {
         let endpoint = try RedisEndpoint(url: "rediss://127.0.0.1:\(redis.port)")
         var configuration = RedisClientConfiguration.quick
         let stranger = LiveClient(endpoint, configuration)
-        _ = await stranger.log.first { $0.contains("trying again") && $0.contains("redis tls") }
+        _ = try await stranger.log.first { $0.contains("trying again") && $0.contains("redis tls") }
 
         configuration.connection.tls.authorities = redis.folder.appending(path: "cert.pem").path
-        let friend = await LiveClient.available(endpoint, configuration)
+        let friend = try await LiveClient.available(endpoint, configuration)
         #expect(try await friend.send("PING") == .status("PONG"))
         #expect(!stranger.client.isAvailable)
         try await friend.client.shutdown().get()

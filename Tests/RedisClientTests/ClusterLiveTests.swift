@@ -1,4 +1,5 @@
 import NIOCore
+import TestServers
 import Testing
 
 @testable import RedisClient
@@ -8,7 +9,7 @@ struct ClusterLiveTests {
     @Test("commands go to the masters of their keys, and answers come in the order of asking")
     func routing() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment)
+        let live = try await LiveClient.available(cluster.deployment)
         let keys = (0..<1000).map { "key:\($0)" }
         let commands = keys.flatMap { [RedisCommand("INCR", .string($0)), RedisCommand("INCRBY", .string($0), 5)] } + [RedisCommand("LPUSH", "key:1", "x")]
         let values = try await live.client.pipeline(commands).get()
@@ -29,7 +30,7 @@ struct ClusterLiveTests {
     @Test("a script runs wherever its keys are, and each master learns it")
     func scripts() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment)
+        let live = try await LiveClient.available(cluster.deployment)
         let script = RedisScript("return {KEYS[1], KEYS[2], ARGV[1]}")
         for _ in 0..<2 {
             let values = try await live.client.run(script, calls: (0..<60).map { (keys: ["{u\($0)}:a", "{u\($0)}:b"], arguments: [.integer(Int64($0))]) }).get()
@@ -44,7 +45,7 @@ struct ClusterLiveTests {
     @Test("a slot on its way: what is still here, what is there already, and what is in both places")
     func asking() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment)
+        let live = try await LiveClient.available(cluster.deployment)
         let (from, slot) = (try await cluster.master(of: "{t}"), HashSlot(key: "{t}"))
         let to = try #require(cluster.masters.first { $0.id != from.id })
         _ = try await live.send("SET", "{t}old", "1")
@@ -71,7 +72,7 @@ struct ClusterLiveTests {
     @Test("a slot that is in both places for too long is given up")
     func split() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment)
+        let live = try await LiveClient.available(cluster.deployment)
         let (from, slot) = (try await cluster.master(of: "{t}"), HashSlot(key: "{t}"))
         let to = try #require(cluster.masters.first { $0.id != from.id })
         _ = try await live.send("SET", "{t}old", "1")
@@ -89,13 +90,13 @@ struct ClusterLiveTests {
     @Test("a master that is away fails what belongs to it and nothing else, and is served again once it is back")
     func partial() async throws {
         let cluster = try await LiveCluster()
-        let live = await LiveClient.available(cluster.deployment, .patient)
+        let live = try await LiveClient.available(cluster.deployment, .patient)
         let lost = cluster.masters[0]
         let keys = (0..<200).map { "k\($0)" }
         _ = try await live.client.pipeline(keys.map { RedisCommand("SET", .string($0), "v") }).get()
         let map = try SlotMap.read(try await lost.ask("CLUSTER", "SLOTS"), asked: lost.address).get()
         await lost.server.kill()
-        await live.becomes(false)
+        try await live.becomes(false)
         #expect(!live.client.isAvailable && live.client.isReachable)
         let values = try await live.client.pipeline(keys.map { RedisCommand("GET", .string($0)) }).get()
         for (key, value) in zip(keys, values) {
@@ -110,7 +111,7 @@ struct ClusterLiveTests {
         #expect(await failure { try await live.client.pipeline(away.map { RedisCommand("GET", .string($0)) }).get() }?.code == .unavailable)
         #expect(live.client.connectionError != nil)
         try lost.server.start()
-        await live.becomes(true)
+        try await live.becomes(true)
         // It answers, and takes a moment to know that the cluster is whole.
         try await until { await failure { try await live.send("SET", .string(away[0]), "again") } == nil }
         #expect(live.client.connectionError == nil)
@@ -121,7 +122,7 @@ struct ClusterLiveTests {
     @Test("a master that hands over to its replica is followed, though it be alive")
     func handover() async throws {
         let cluster = try await LiveCluster(withReplicas: true)
-        let live = await LiveClient.available(cluster.deployment, .patient)
+        let live = try await LiveClient.available(cluster.deployment, .patient)
         let keys = (0..<100).map { "k\($0)" }
         #expect(try await cluster.replicas[0].ask("CLUSTER", "FAILOVER") == .status("OK"))
         try await until { try await cluster.replicas[0].ask("ROLE").array?.first?.string == "master" }
@@ -142,7 +143,7 @@ struct ClusterLiveTests {
         let cluster = try await LiveCluster()
         var configuration = RedisClientConfiguration()
         configuration.maximumCommandsInFlight = 10
-        let live = await LiveClient.available(cluster.deployment, configuration)
+        let live = try await LiveClient.available(cluster.deployment, configuration)
         let client = live.client
         let futures = try await client.eventLoop.submit { (0..<12).map { client.send(RedisCommand("GET", .string("k\($0)"))) } }.get()
         for future in futures.prefix(10) { #expect(try await future.get() == .null) }
@@ -155,8 +156,8 @@ struct ClusterLiveTests {
     func seeds() async throws {
         let cluster = try await LiveCluster()
         for master in cluster.masters { try await master.ask("CONFIG", "SET", "requirepass", "right") }
-        let places = "127.0.0.1:\(try await LiveRedis.freePort()),127.0.0.1:\(cluster.masters[1].server.port)"
-        let live = await LiveClient.available(try RedisDeployment(url: "redis+cluster://:right@\(places)"), .patient)
+        let places = "127.0.0.1:\(try FreePort.next()),127.0.0.1:\(cluster.masters[1].server.port)"
+        let live = try await LiveClient.available(try RedisDeployment(url: "redis+cluster://:right@\(places)"), .patient)
         for number in 0..<20 { #expect(try await live.send("SET", "k\(number)", "v") == .status("OK")) }
         let wrong = LiveClient(try RedisDeployment(url: "redis+cluster://:wrong@127.0.0.1:\(cluster.masters[1].server.port)"), .patient)
         try await until { wrong.client.connectionError?.serverCode == "WRONGPASS" }

@@ -25,7 +25,7 @@ struct ClusterSubscriberLiveTests {
         #expect(try await pair.messagesArrive(on: Self.users.prefix(200) + Self.users.suffix(300), "three"))
         #expect(pair.subscriber.isAvailable && pair.subscriber.counters.resubscribes == 1)
         // Each master sends its probes back.
-        for _ in 0..<6 { #expect(await pair.probes.first { _ in true } > 0) }
+        for _ in 0..<6 { #expect(try await pair.probes.first { _ in true } > 0) }
         try await pair.shutdown()
         try await cluster.stop()
     }
@@ -38,12 +38,12 @@ struct ClusterSubscriberLiveTests {
         let waiting = try await Self.served(by: lost.address, cluster)
         let others = Self.users.filter { !waiting.contains($0) }
         await lost.server.kill()
-        _ = await pair.losses.first { true }
+        _ = try await pair.losses.first { true }
         #expect(!pair.subscriber.isAvailable)
         #expect(try await pair.messagesArrive(on: others, "meanwhile"))
         #expect(await failure { try await pair.subscriber.subscribe([waiting[0]]).get() }?.code == .unavailable)
         try lost.server.start()
-        await pair.isTold(of: Set(waiting))
+        try await pair.isTold(of: Set(waiting))
         try await until { pair.subscriber.isAvailable && pair.publisher.client.isAvailable }
         #expect(try await pair.messagesArrive(on: Self.users, "after"))
         try await pair.shutdown()
@@ -56,8 +56,8 @@ struct ClusterSubscriberLiveTests {
         let pair = try await LiveClusterPair(cluster.deployment, channels: Self.users)
         let concerned = try await Self.served(by: cluster.masters[0].address, cluster)
         await cluster.masters[0].server.kill()
-        _ = await pair.losses.first { true }
-        await pair.isTold(of: Set(concerned))
+        _ = try await pair.losses.first { true }
+        try await pair.isTold(of: Set(concerned))
         try await until { pair.subscriber.isAvailable && pair.publisher.client.isAvailable }
         #expect(try await pair.messagesArrive(on: Self.users, "after"))
         #expect(try await cluster.replicas[0].ask("PUBSUB", "SHARDNUMSUB", concerned[0]).array?.last == .integer(1))
@@ -71,8 +71,8 @@ struct ClusterSubscriberLiveTests {
         let pair = try await LiveClusterPair(cluster.deployment, channels: Self.users)
         let concerned = try await Self.served(by: cluster.masters[0].address, cluster)
         cluster.masters[0].server.pause()
-        _ = await pair.losses.first { true }
-        await pair.isTold(of: Set(concerned))
+        _ = try await pair.losses.first { true }
+        try await pair.isTold(of: Set(concerned))
         try await until { pair.subscriber.isAvailable && pair.publisher.client.isAvailable }
         #expect(try await pair.messagesArrive(on: Self.users, "after"))
         cluster.masters[0].server.resume()
@@ -100,7 +100,7 @@ struct ClusterSubscriberLiveTests {
             for slot in Set(moved.map { HashSlot(key: $0) }) { try await cluster.move(slot, from: from, to: to) }
             var told: Set<String> = []
             while !told.isSuperset(of: moved) {
-                let some = await pair.told.first { $0?.isEmpty != true }
+                let some = try await pair.told.first { $0?.isEmpty != true }
                 #expect(some != nil)
                 told.formUnion(some ?? moved)
             }
@@ -128,12 +128,12 @@ struct ClusterSubscriberLiveTests {
         let moved = Array(try await Self.served(by: from.address, cluster).prefix(20))
         let slots = Set(moved.map { HashSlot(key: $0) })
         for slot in slots { try await cluster.move(slot, from: from, to: new) }
-        await pair.isTold(of: Set(moved))
+        try await pair.isTold(of: Set(moved))
         try await until { pair.publisher.client.isAvailable && pair.subscriber.isAvailable }
         #expect(try await pair.messagesArrive(on: Self.users, "on four"))
         #expect(try await new.ask("PUBSUB", "SHARDNUMSUB", moved[0]).array?.last == .integer(1))
         for slot in slots { try await cluster.move(slot, from: new, to: cluster.masters[0]) }
-        await pair.isTold(of: Set(moved))
+        try await pair.isTold(of: Set(moved))
         for master in cluster.masters { try await master.ask("CLUSTER", "FORGET", new.id) }
         try await new.ask("CLUSTER", "RESET")
         // The last of its connections is this test's own.
@@ -152,10 +152,10 @@ struct ClusterSubscriberLiveTests {
         let pair = try await LiveClusterPair(cluster.deployment, channels: [name, Self.users[1]])
         let slot = HashSlot(key: name)
         for master in cluster.masters { try await master.ask("CLUSTER", "DELSLOTS", "\(slot.number)") }
-        _ = await pair.losses.first { true }
+        _ = try await pair.losses.first { true }
         #expect(await failure { try await pair.publisher.send("PUBLISH", .string(name), "x") }?.code == .unavailable)
         try await cluster.masters[1].ask("CLUSTER", "ADDSLOTS", "\(slot.number)")
-        await pair.isTold(of: [name])
+        try await pair.isTold(of: [name])
         try await until { pair.publisher.client.isAvailable }
         #expect(try await pair.messagesArrive(on: [name, Self.users[1]], "after"))
         try await pair.shutdown()

@@ -3,6 +3,7 @@ import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
+import TestServers
 
 @testable import RedisClient
 
@@ -65,10 +66,10 @@ final class LiveCluster: Sendable {
     /// A node that belongs to nothing yet.
     static func node(_ configuration: String = "") async throws -> Node {
         let server = try LiveRedis(
-            port: try await LiveRedis.freePort(),
+            port: try FreePort.next(),
             configuration: """
                 cluster-enabled yes
-                cluster-port \(try await LiveRedis.freePort())
+                cluster-port \(try FreePort.next())
                 cluster-node-timeout 1000
                 cluster-replica-validity-factor 0
                 cluster-require-full-coverage no
@@ -77,7 +78,7 @@ final class LiveCluster: Sendable {
                 save ""
                 \(configuration)
                 """)
-        let admin = await LiveClient.available(server.endpoint, .admin)
+        let admin = try await LiveClient.available(server.endpoint, .admin)
         let id = try await admin.send("CLUSTER", "MYID").string ?? ""
         return Node(server: server, admin: admin, id: id)
     }
@@ -154,7 +155,7 @@ final class LiveClusterPair: Sendable, RedisSubscriberDelegate {
     }
 
     init(_ deployment: RedisDeployment, channels: [String] = []) async throws {
-        publisher = await .available(deployment, .patient)
+        publisher = try await .available(deployment, .patient)
         let subscriber = RedisSubscriber(
             deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: .patient,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, handler: self
@@ -162,7 +163,7 @@ final class LiveClusterPair: Sendable, RedisSubscriberDelegate {
         made.withLockedValue { $0 = subscriber }
         subscriber.start()
         try await until { subscriber.isAvailable }
-        _ = await told.first { $0 == nil }
+        _ = try await told.first { $0 == nil }
         try await subscriber.subscribe(channels).get()
     }
 
@@ -180,9 +181,9 @@ final class LiveClusterPair: Sendable, RedisSubscriberDelegate {
     func count(_ channel: String, _ payload: String) -> Int { counts.withLockedValue { $0["\(channel) \(payload)"] ?? 0 } }
 
     /// Waits until these channels have been told of, in however many parts; nil stands for all.
-    func isTold(of channels: Set<String>) async {
+    func isTold(of channels: Set<String>) async throws {
         var left = channels
-        while !left.isEmpty, let some = await told.first(where: { $0?.isEmpty != true }) { left.subtract(some) }
+        while !left.isEmpty, let some = try await told.first(where: { $0?.isEmpty != true }) { left.subtract(some) }
     }
 
     func publish(_ channel: String, _ payload: String) async throws {

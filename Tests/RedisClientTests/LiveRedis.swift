@@ -3,6 +3,7 @@ import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
+import TestServers
 
 @testable import RedisClient
 
@@ -17,7 +18,7 @@ final class LiveRedis: Sendable {
     init(_ arguments: [String] = [], tls: Bool = false) async throws {
         folder = FileManager.default.temporaryDirectory.appending(path: "redis-test-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        port = try await Self.freePort()
+        port = try FreePort.next()
         var all = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", folder.path]
         if tls {
             try Self.makeCertificate(in: folder)
@@ -81,14 +82,6 @@ final class LiveRedis: Sendable {
         if let process = process.withLockedValue({ $0 }) { Foundation.kill(process.processIdentifier, number) }
     }
 
-    /// Binds port 0 and lets go of it again. Nobody else is likely to get the same one in between.
-    static func freePort() async throws -> Int {
-        let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: 0).get()
-        let port = channel.localAddress?.port ?? 0
-        try await channel.close()
-        return port
-    }
-
     private static func makeCertificate(in folder: URL) throws {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
@@ -115,9 +108,10 @@ final class Events<Event: Sendable>: Sendable {
     func add(_ event: Event) { continuation.yield(event) }
 
     /// The next event that satisfies; those before it are gone.
-    func first(where isWanted: (Event) -> Bool) async -> Event {
+    /// - Throws: `CancellationError` when the test's time is over.
+    func first(where isWanted: (Event) -> Bool) async throws -> Event {
         for await event in stream where isWanted(event) { return event }
-        preconditionFailure("the stream of events ended")
+        throw CancellationError()
     }
 }
 
@@ -157,17 +151,17 @@ final class LiveClient: Sendable {
         client.start()
     }
 
-    static func available(_ endpoint: RedisEndpoint, _ configuration: RedisClientConfiguration = .init()) async -> LiveClient {
-        await available(.server(endpoint), configuration)
+    static func available(_ endpoint: RedisEndpoint, _ configuration: RedisClientConfiguration = .init()) async throws -> LiveClient {
+        try await available(.server(endpoint), configuration)
     }
 
-    static func available(_ deployment: RedisDeployment, _ configuration: RedisClientConfiguration = .init()) async -> LiveClient {
+    static func available(_ deployment: RedisDeployment, _ configuration: RedisClientConfiguration = .init()) async throws -> LiveClient {
         let live = LiveClient(deployment, configuration)
-        await live.becomes(true)
+        try await live.becomes(true)
         return live
     }
 
-    func becomes(_ isAvailable: Bool) async { _ = await states.first { $0 == isAvailable } }
+    func becomes(_ isAvailable: Bool) async throws { _ = try await states.first { $0 == isAvailable } }
 
     func send(_ name: String, _ arguments: RedisArgument...) async throws -> RedisValue {
         try await client.send(RedisCommand(name: name, arguments: arguments)).get()

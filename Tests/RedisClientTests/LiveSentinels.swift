@@ -1,5 +1,6 @@
 import Foundation
 import NIOCore
+import TestServers
 
 @testable import RedisClient
 
@@ -16,13 +17,13 @@ struct LiveSentinels {
         for _ in 0..<replicas { copies.append(try await LiveRedis(["--replicaof", "127.0.0.1 \(master.port)", "--repl-diskless-sync-delay", "0"])) }
         self.replicas = copies
         var sentinels: [LiveRedis] = []
-        for _ in 0..<3 { sentinels.append(try Self.sentinel(port: try await LiveRedis.freePort(), of: master.port)) }
+        for _ in 0..<3 { sentinels.append(try Self.sentinel(port: try FreePort.next(), of: master.port)) }
         self.sentinels = sentinels
         deployment = try RedisDeployment(url: "redis+sentinel://" + sentinels.map { "127.0.0.1:\($0.port)" }.joined(separator: ",") + "/the-master")
 
         // They find each other and the replicas by themselves; before that they agree on nothing.
         for sentinel in sentinels {
-            let asking = await LiveClient.available(sentinel.endpoint, .admin)
+            let asking = try await LiveClient.available(sentinel.endpoint, .admin)
             try await until {
                 let state = Self.fields(try? await asking.send("SENTINEL", "MASTER", "the-master"))
                 return state["num-other-sentinels"] == "2" && state["num-slaves"] == "\(replicas)" && state["flags"] == "master"
@@ -30,7 +31,7 @@ struct LiveSentinels {
             try await asking.client.shutdown().get()
         }
         for replica in copies {
-            let asking = await LiveClient.available(replica.endpoint, .admin)
+            let asking = try await LiveClient.available(replica.endpoint, .admin)
             try await until { try await asking.send("ROLE").array?.dropFirst(3).first?.string == "connected" }
             try await asking.client.shutdown().get()
         }

@@ -23,7 +23,7 @@ struct ScriptedClusterTests {
             default: "-ASK \(HashSlot(key: command[1]).number) 127.0.0.1:\(elsewhere)\r\n"
             }
         }
-        let live = await LiveClient.available(try Self.deployment(server), .patient)
+        let live = try await LiveClient.available(try Self.deployment(server), .patient)
         let moved = live.client.send(RedisCommand("GET", "k"))
         let asked = live.client.send(RedisCommand("INCR", "other"))
         try await until { live.client.counters.redirections == 2 }
@@ -53,10 +53,10 @@ struct ScriptedClusterTests {
         #expect(await failure { try await pair.subscriber.subscribe(["a", "b"]).get() } == .unavailable)
         // Whoever comes later hears of it when it is asked for again.
         #expect(await failure { try await pair.subscriber.subscribe(["a"]).get() } == .unavailable)
-        _ = await pair.losses.first { true }
+        _ = try await pair.losses.first { true }
         #expect(!pair.subscriber.isAvailable)
         isServing.withLockedValue { $0 = true }
-        await pair.isTold(of: ["a", "b"])
+        try await pair.isTold(of: ["a", "b"])
         try await until { pair.subscriber.isAvailable }
         try await pair.subscriber.subscribe(["a", "b"]).get()
         try await pair.shutdown()
@@ -80,7 +80,7 @@ struct ScriptedClusterTests {
             default: "-CLUSTERDOWN The cluster is down\r\n"
             }
         }
-        let live = await LiveClient.available(try Self.deployment(cutOff), .patient)
+        let live = try await LiveClient.available(try Self.deployment(cutOff), .patient)
         #expect(await failure { try await live.send("GET", "k") }?.code == .unavailable)
         try await until { (try? await live.send("GET", "k")) == .status("served") }
         try await live.client.shutdown().get()

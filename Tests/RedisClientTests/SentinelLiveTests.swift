@@ -1,4 +1,5 @@
 import NIOCore
+import TestServers
 import Testing
 
 @testable import RedisClient
@@ -7,7 +8,7 @@ import Testing
 struct SentinelLiveTests {
     /// A client and a subscriber of `a`, `b` and `c`.
     private func live(_ redis: LiveSentinels) async throws -> LiveSubscriber {
-        try await LiveSubscriber(redis.deployment, publisher: await .available(redis.deployment, .patient), .patient, channels: ["a", "b", "c"])
+        try await LiveSubscriber(redis.deployment, publisher: try await .available(redis.deployment, .patient), .patient, channels: ["a", "b", "c"])
     }
 
     /// Both are on the server at that port, and what is published arrives.
@@ -15,7 +16,7 @@ struct SentinelLiveTests {
         try await until { (try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string) == "\(server.port)" }
         for channel in ["a", "b", "c"] {
             #expect(try await live.publisher.send("PUBLISH", .string(channel), "x") == .integer(1))
-            #expect(await live.recorder.batch().map(\.channel) == [ByteBuffer(string: channel)])
+            #expect(try await live.recorder.batch().map(\.channel) == [ByteBuffer(string: channel)])
         }
         #expect(try await live.publisher.send("SET", "k", "v") == .status("OK"))
     }
@@ -26,8 +27,8 @@ struct SentinelLiveTests {
         let live = try await live(redis)
         try await expectOn(redis.master, live)
         await redis.master.kill()
-        await live.recorder.becomes(.lost)
-        await live.recorder.becomes(.resubscribed)
+        try await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.resubscribed)
         try await expectOn(redis.replicas[0], live)
         #expect(live.subscriber.counters.resubscribes == 2)
         try await live.shutdown()
@@ -38,13 +39,13 @@ struct SentinelLiveTests {
     func switched() async throws {
         let redis = try await LiveSentinels()
         let live = try await live(redis)
-        let asking = await LiveClient.available(redis.sentinels[0].endpoint, .admin)
+        let asking = try await LiveClient.available(redis.sentinels[0].endpoint, .admin)
         #expect(try await asking.send("SENTINEL", "FAILOVER", "the-master") == .status("OK"))
-        await live.recorder.becomes(.lost)
-        await live.recorder.becomes(.resubscribed)
-        _ = await live.publisher.log.first { $0.contains("another server is the master now") }
+        try await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.resubscribed)
+        _ = try await live.publisher.log.first { $0.contains("another server is the master now") }
         try await expectOn(redis.replicas[0], live)
-        let old = await LiveClient.available(redis.master.endpoint, .admin)
+        let old = try await LiveClient.available(redis.master.endpoint, .admin)
         #expect(try await old.send("PUBSUB", "NUMSUB", "a").array?.last == .integer(0))
         try await old.client.shutdown().get()
         try await asking.client.shutdown().get()
@@ -57,8 +58,8 @@ struct SentinelLiveTests {
         let redis = try await LiveSentinels(replicas: 2)
         let live = try await live(redis)
         redis.master.pause()
-        await live.recorder.becomes(.lost)
-        await live.recorder.becomes(.resubscribed)
+        try await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.resubscribed)
         var port: String?
         try await until {
             port = try? await live.publisher.send("CONFIG", "GET", "port").array?.last?.string
@@ -66,7 +67,7 @@ struct SentinelLiveTests {
         }
         let promoted = try #require(redis.replicas.first { "\($0.port)" == port })
         redis.master.resume()
-        let old = await LiveClient.available(redis.master.endpoint, .admin)
+        let old = try await LiveClient.available(redis.master.endpoint, .admin)
         try await until { (try? await old.send("ROLE").array?.first?.string) == "slave" }
         try await expectOn(promoted, live)
         try await old.client.shutdown().get()
@@ -79,7 +80,7 @@ struct SentinelLiveTests {
         let redis = try await LiveSentinels()
         let live = try await live(redis)
         for sentinel in redis.sentinels { await sentinel.kill() }
-        for sentinel in redis.sentinels { _ = await live.publisher.log.first { $0.contains("trying again") && $0.contains(":\(sentinel.port)/") } }
+        for sentinel in redis.sentinels { _ = try await live.publisher.log.first { $0.contains("trying again") && $0.contains(":\(sentinel.port)/") } }
         try await expectOn(redis.master, live)
         #expect(live.publisher.client.counters.lost == 0 && live.subscriber.counters.lost == 0)
         try await live.shutdown()
@@ -90,9 +91,9 @@ struct SentinelLiveTests {
     func passwords() async throws {
         let master = try await LiveRedis(["--requirepass", "data"])
         let sentinel = try LiveSentinels.sentinel(
-            port: try await LiveRedis.freePort(), of: master.port, quorum: 1, "sentinel auth-pass the-master data\nrequirepass watch")
-        let places = "127.0.0.1:\(try await LiveRedis.freePort()),127.0.0.1:\(sentinel.port)"
-        let right = await LiveClient.available(try RedisDeployment(url: "redis+sentinel://:data@\(places)/the-master/2?sentinel_password=watch"), .patient)
+            port: try FreePort.next(), of: master.port, quorum: 1, "sentinel auth-pass the-master data\nrequirepass watch")
+        let places = "127.0.0.1:\(try FreePort.next()),127.0.0.1:\(sentinel.port)"
+        let right = try await LiveClient.available(try RedisDeployment(url: "redis+sentinel://:data@\(places)/the-master/2?sentinel_password=watch"), .patient)
         #expect(try await right.send("CLIENT", "INFO").string?.contains("db=2") == true)
 
         for (url, reason) in [
@@ -112,9 +113,9 @@ struct SentinelLiveTests {
 
     @Test("a shutdown while no sentinel answers ends")
     func shutdown() async throws {
-        let deployment = try RedisDeployment(url: "redis+sentinel://127.0.0.1:\(try await LiveRedis.freePort())/m")
+        let deployment = try RedisDeployment(url: "redis+sentinel://127.0.0.1:\(try FreePort.next())/m")
         let live = LiveClient(deployment, .patient)
-        _ = await live.log.first { $0.contains("trying again") }
+        _ = try await live.log.first { $0.contains("trying again") }
         try await live.client.shutdown().get()
         #expect(await failure { try await live.send("PING") }?.code == .unavailable)
     }

@@ -26,12 +26,12 @@ final class Recorder: RedisSubscriberDelegate {
     func subscriberLost(_ subscriber: RedisSubscriber) { events.add(.lost) }
     func subscriber(_ subscriber: RedisSubscriber, probeTook nanoseconds: Int64) { probes.add(nanoseconds) }
 
-    func batch() async -> [RedisMessage] {
-        guard case .messages(let messages) = await events.first(where: { if case .messages = $0 { true } else { false } }) else { return [] }
+    func batch() async throws -> [RedisMessage] {
+        guard case .messages(let messages) = try await events.first(where: { if case .messages = $0 { true } else { false } }) else { return [] }
         return messages
     }
 
-    func becomes(_ event: Event) async { _ = await events.first { $0 == event } }
+    func becomes(_ event: Event) async throws { _ = try await events.first { $0 == event } }
 }
 
 /// A subscriber with its publisher, both started and ready.
@@ -52,7 +52,7 @@ struct LiveSubscriber {
         )
         if !channels.isEmpty { _ = await failure { [subscriber] in try await subscriber.subscribe(channels).get() } }
         subscriber.start()
-        await recorder.becomes(.resubscribed)
+        try await recorder.becomes(.resubscribed)
     }
 
     func publish(_ channel: String, _ payload: String) async throws {
@@ -84,14 +84,14 @@ struct SubscriberLiveTests {
     @Test("messages arrive binary-safe on channels of any name, and not after the unsubscribe")
     func messages() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
         let names = ["🔔:{u}/%", "caf\u{e9}", "cafe\u{301}", "a b\r\n\0"]
         try await live.subscriber.subscribe(names).get()
         #expect(live.subscriber.counters.channels == 4)
         let payload = ByteBuffer(bytes: UInt8.min...UInt8.max)
         for name in names {
             #expect(try await live.publisher.send("PUBLISH", .string(name), .bytes(payload)) == .integer(1))
-            #expect(await live.recorder.batch() == [RedisMessage(channel: ByteBuffer(string: name), payload: payload)])
+            #expect(try await live.recorder.batch() == [RedisMessage(channel: ByteBuffer(string: name), payload: payload)])
         }
         live.subscriber.unsubscribe(["caf\u{e9}"])
         // The confirmation of a later call is behind the UNSUBSCRIBE.
@@ -106,11 +106,11 @@ struct SubscriberLiveTests {
     @Test("all messages of one read come in one call, in order")
     func batch() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
         try await live.subscriber.subscribe(["a", "b"]).get()
         let script = RedisScript("for i = 1, 20 do redis.call('publish', i % 2 == 0 and 'a' or 'b', i) end")
         _ = try await live.publisher.client.run(script).get()
-        let messages = await live.recorder.batch()
+        let messages = try await live.recorder.batch()
         #expect(messages.map { String(buffer: $0.payload) } == (1...20).map(String.init))
         #expect(messages.map { String(buffer: $0.channel) } == (1...20).map { $0 % 2 == 0 ? "a" : "b" })
         try await live.shutdown()
@@ -120,7 +120,7 @@ struct SubscriberLiveTests {
     @Test("many calls in one tick are one command")
     func coalescing() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
         let subscriber = live.subscriber
         let futures = try await subscriber.eventLoop.submit { (0..<100).map { subscriber.subscribe(["c\($0)"]) } }.get()
         for future in futures { try await future.get() }
@@ -136,22 +136,22 @@ struct SubscriberLiveTests {
         var configuration = RedisSubscriberConfiguration.quick
         configuration.channelsPerCommand = 500
         let live = try await LiveSubscriber(
-            redis.endpoint, publisher: await .available(redis.endpoint, .quick), configuration, channels: (0..<1203).map { "c\($0)" }
+            redis.endpoint, publisher: try await .available(redis.endpoint, .quick), configuration, channels: (0..<1203).map { "c\($0)" }
         )
         #expect(live.subscriber.isAvailable)
         await redis.kill()
-        await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.lost)
         #expect(!live.subscriber.isAvailable)
         #expect(await failure { try await live.subscriber.subscribe(["new"]).get() }?.code == .unavailable)
         live.subscriber.unsubscribe(["c0"])
         try redis.start()
-        await live.recorder.becomes(.resubscribed)
-        if !live.publisher.client.isAvailable { await live.publisher.becomes(true) }
+        try await live.recorder.becomes(.resubscribed)
+        if !live.publisher.client.isAvailable { try await live.publisher.becomes(true) }
         #expect(try await live.publisher.send("INFO", "commandstats").string?.contains("cmdstat_subscribe:calls=4,") == true)
         #expect(try await live.publisher.send("PUBLISH", "c0", "x") == .integer(0))
         for name in ["c1", "c1202", "new"] {
             try await live.publish(name, "back")
-            #expect(await live.recorder.batch() == [RedisMessage(channel: ByteBuffer(string: name), payload: ByteBuffer(string: "back"))])
+            #expect(try await live.recorder.batch() == [RedisMessage(channel: ByteBuffer(string: name), payload: ByteBuffer(string: "back"))])
         }
         #expect(live.subscriber.counters.resubscribes == 2 && live.subscriber.counters.lost == 1)
         try await live.shutdown()
@@ -161,16 +161,16 @@ struct SubscriberLiveTests {
     @Test("a server that stands still is noticed and later found again")
     func silence() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint, .quick), channels: ["a"])
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint, .quick), channels: ["a"])
         redis.pause()
-        await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.lost)
         // Also a greeting that it leaves unanswered is one.
         #expect(live.subscriber.counters.silences >= 1)
         redis.resume()
-        await live.recorder.becomes(.resubscribed)
-        if !live.publisher.client.isAvailable { await live.publisher.becomes(true) }
+        try await live.recorder.becomes(.resubscribed)
+        if !live.publisher.client.isAvailable { try await live.publisher.becomes(true) }
         try await live.publish("a", "x")
-        #expect(await live.recorder.batch().count == 1)
+        #expect(try await live.recorder.batch().count == 1)
         try await live.shutdown()
         await redis.kill()
     }
@@ -178,8 +178,8 @@ struct SubscriberLiveTests {
     @Test("probes come back and are measured, and are not among the messages")
     func probes() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
-        for _ in 0..<3 { #expect(await live.recorder.probes.first { _ in true } > 0) }
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
+        for _ in 0..<3 { #expect(try await live.recorder.probes.first { _ in true } > 0) }
         #expect(live.subscriber.counters.probesReceived >= 3 && live.subscriber.counters.messages == 0)
         try await live.shutdown()
         await redis.kill()
@@ -189,9 +189,9 @@ struct SubscriberLiveTests {
     func split() async throws {
         let mine = try await LiveRedis()
         let other = try await LiveRedis()
-        let live = try await LiveSubscriber(mine.endpoint, publisher: await .available(other.endpoint))
-        await live.recorder.becomes(.lost)
-        await live.recorder.becomes(.resubscribed)
+        let live = try await LiveSubscriber(mine.endpoint, publisher: try await .available(other.endpoint))
+        try await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.resubscribed)
         #expect(live.subscriber.counters.probesSent >= 1 && live.subscriber.counters.probesReceived == 0)
         try await live.shutdown()
         await mine.kill()
@@ -201,7 +201,7 @@ struct SubscriberLiveTests {
     @Test("what waits for a confirmation fails when the connection ends or the channel is given up")
     func failures() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
         let subscriber = live.subscriber
         let (cancelled, lost, done) = try await subscriber.eventLoop.submit {
             let cancelled = subscriber.subscribe(["a", "b"])
@@ -211,7 +211,7 @@ struct SubscriberLiveTests {
         #expect(await failure { try await cancelled.get() }?.code == .cancelled)
         #expect(await failure { try await lost.get() }?.code == .unavailable)
         try await done.get()
-        await live.recorder.becomes(.lost)
+        try await live.recorder.becomes(.lost)
         #expect(subscriber.counters.subscribesFailed == 2)
         try await live.shutdown()
         await redis.kill()
@@ -220,15 +220,15 @@ struct SubscriberLiveTests {
     @Test("a subscription that the server refuses is said clearly")
     func refused() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: await .available(redis.endpoint))
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint))
         _ = try await live.publisher.send("ACL", "SETUSER", "narrow", "on", ">pw", "+@all", "&probe:*", "&ok:*")
         let endpoint = RedisEndpoint(host: redis.endpoint.host, port: redis.port, username: "narrow", password: "pw")
         let narrow = try await LiveSubscriber(endpoint, publisher: live.publisher)
         try await narrow.subscriber.subscribe(["ok:1"]).get()
         #expect(await failure { try await narrow.subscriber.subscribe(["no:1"]).get() }?.serverCode == "NOPERM")
-        await narrow.recorder.becomes(.lost)
+        try await narrow.recorder.becomes(.lost)
         narrow.subscriber.unsubscribe(["no:1"])
-        await narrow.recorder.becomes(.resubscribed)
+        try await narrow.recorder.becomes(.resubscribed)
         try await narrow.subscriber.shutdown().get()
         try await live.shutdown()
         await redis.kill()

@@ -2,6 +2,7 @@ import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
+import TestServers
 import Testing
 
 @testable import RedisClient
@@ -86,20 +87,20 @@ struct SupervisorTests {
     @Test("the first answer of what watches ends the wait, when until then nobody knew where to go")
     func firstAnswer() async throws {
         let world = try await World(.failure(.unavailable))
-        _ = await world.failed.first { true }
-        _ = await world.asked.first { true }
+        _ = try await world.failed.first { true }
+        _ = try await world.asked.first { true }
         let source = world.source
         try await world.eventLoop.submit { source.value.changed?(RedisEndpoint(host: "127.0.0.1", port: 1)) }.get()
         // Not an hour later.
-        _ = await world.asked.first { true }
+        _ = try await world.asked.first { true }
         #expect(world.failures.withLockedValue { $0 } == 0)
         try await world.shutdown()
     }
 
     @Test("the source is told that what it named is of no use")
     func told() async throws {
-        let world = try await World(.success(RedisEndpoint(host: "127.0.0.1", port: try await LiveRedis.freePort())))
-        _ = await world.failed.first { true }
+        let world = try await World(.success(RedisEndpoint(host: "127.0.0.1", port: try FreePort.next())))
+        _ = try await world.failed.first { true }
         #expect(world.failures.withLockedValue { $0 } == 1)
         try await world.shutdown()
     }
@@ -107,7 +108,7 @@ struct SupervisorTests {
     @Test("a sentinel that names a server which is not there is left for another one")
     func staleSentinel() async throws {
         let master = try await LiveRedis()
-        let (right, wrong) = (master.port, try await LiveRedis.freePort())
+        let (right, wrong) = (master.port, try FreePort.next())
         // The first that is asked is behind the times, whichever of them it be.
         let stale = NIOLockedValueBox<Int?>(nil)
         let answer: @Sendable ([String], Int) -> String? = { command, port in
@@ -120,7 +121,7 @@ struct SupervisorTests {
         }
         let sentinels = [try await ScriptedRedis(answer), try await ScriptedRedis(answer)]
         let places = sentinels.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
-        let live = await LiveClient.available(try RedisDeployment(url: "redis+sentinel://\(places)/m"), .patient)
+        let live = try await LiveClient.available(try RedisDeployment(url: "redis+sentinel://\(places)/m"), .patient)
         #expect(try await live.send("SET", "k", "v") == .status("OK"))
         try await live.client.shutdown().get()
         for sentinel in sentinels { try await sentinel.stop() }

@@ -24,7 +24,7 @@ public final class PostgresServer: @unchecked Sendable {
     /// - Parameter settings: further lines of `postgresql.conf`.
     public init(settings: [String: String] = [:]) throws {
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("pg-\(UUID().uuidString.prefix(8))")
-        port = try Self.freePort()
+        port = try FreePort.next()
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         if getuid() == 0 { try Self.run("/bin/chown", ["postgres:", folder.path]) }
         AtExit.register(self)
@@ -230,21 +230,6 @@ public final class PostgresServer: @unchecked Sendable {
     private static func children(of parent: Int32) -> [Int32] {
         let text = (try? String(contentsOfFile: "/proc/\(parent)/task/\(parent)/children", encoding: .utf8)) ?? ""
         return text.split(separator: " ").compactMap { Int32($0) }
-    }
-
-    /// A port that was free a moment ago.
-    static func freePort() throws -> Int {
-        let socket = Foundation.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(socket) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let failed = withUnsafeMutablePointer(to: &address) { address in
-            address.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(socket, $0, length) != 0 || getsockname(socket, $0, &length) != 0 }
-        }
-        if failed { throw Failure(description: "no free port") }
-        return Int(UInt16(bigEndian: address.sin_port))
     }
 }
 

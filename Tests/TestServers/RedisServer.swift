@@ -16,7 +16,7 @@ public final class RedisServer: @unchecked Sendable {
     public var url: String { "redis://127.0.0.1:\(self.port)" }
 
     public init() throws {
-        self.port = try PostgresServer.freePort()
+        self.port = try FreePort.next()
         self.shell.executableURL = URL(fileURLWithPath: "/bin/sh")
         // The shell's input ends with this process, however that ends. (No `wait`: the thread that starts it may have SIGCHLD blocked.)
         self.shell.arguments = [
