@@ -100,7 +100,8 @@ public final class Edge: SubscriptionListener {
     /// Streams that are open, or being opened.
     public var connections: Int { self.metrics.connections.load(ordering: .relaxed) }
 
-    /// Lets no more streams in and closes those that are open over the window, each with a `retry:` of its own. Returns when none is left.
+    /// Lets no more streams in and closes those that are open over the window, each with a `retry:` of its own. Returns when none is left, and
+    /// nobody asks this edge any more.
     public func drain() async {
         self.draining.store(true, ordering: .relaxed)
         let window = self.connections == 0 ? TimeAmount.zero : self.configuration.drainWindow
@@ -110,6 +111,7 @@ public final class Edge: SubscriptionListener {
         while self.connections > 0, ContinuousClock.now < deadline {
             do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
         }
+        self.leases.leave()
     }
 
     public func stop() {

@@ -78,6 +78,7 @@ public final class Leases: Sendable {
         /// Releases that Redis did not hear of. Past the bound they end with their set's lifetime.
         var missed: Set<Lease> = []
         var lastBeat: NIODeadline?
+        var hasLeft = false
     }
 
     private static let missedBound = 100_000
@@ -185,7 +186,16 @@ public final class Leases: Sendable {
     /// Once a second. Answers when this edge knows who lives: true when Redis had not heard of it, so that its leases must be taken again.
     public func beat() -> EventLoopFuture<Bool> {
         self.releaseMissed()
+        if self.state.withLock({ $0.hasLeft }) { return self.redis.eventLoop.makeSucceededFuture(false) }
         return self.beatNow()
+    }
+
+    /// Once the last stream is gone: nobody asks this edge any more, as they would until its heartbeat is old. Its heart beats no more.
+    public func leave() {
+        self.releaseMissed()
+        self.state.withLock { $0.hasLeft = true }
+        // What Redis does not hear of now, it learns from the age of the heartbeat.
+        _ = self.redis.send(RedisCommand("ZREM", .string(self.names.edges), .string(self.incarnation)))
     }
 
     private func beatNow() -> EventLoopFuture<Bool> {

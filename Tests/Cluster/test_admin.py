@@ -1,6 +1,7 @@
 """What administrators do to streams on several edges, also while something is away."""
 
 import contextlib
+import signal
 
 import requests
 
@@ -75,6 +76,18 @@ def test_an_edge_that_stands_still_is_named_and_one_that_died_is_gone():
 
             assert until(shown, "the dead edge to be forgotten")["data"][0]["user_id"] == user
             assert [row["node"] for row in ask(world, "GET", "/connections", user_id=user).json()["data"]] == ["edge-1"]
+            assert ask(world, "POST", f"/users/{user}/disconnect").json() == {"disconnected": 1}
+
+
+def test_an_edge_that_was_stopped_is_gone_at_once():
+    with administered(edge_settings={"CARILLON_DRAIN_SECONDS": "0"}) as world:
+        user = world.user()
+        with streams_of(world, user, 1):
+            assert len(ask(world, "GET", "/connections").json()["edges"]) == 2
+            world.edges[1].signal(signal.SIGTERM)
+            assert world.edges[1].wait(30) == 0
+            found = ask(world, "GET", "/connections").json()
+            assert [(edge["node"], edge["connections"]) for edge in found["edges"]] == [("edge-1", 1)] and found["connections"] == 1
             assert ask(world, "POST", f"/users/{user}/disconnect").json() == {"disconnected": 1}
 
 

@@ -26,7 +26,11 @@ func withConnection(
 
 /// Gives way to others until it is so.
 func until(_ condition: () async throws -> Bool) async rethrows {
-    while try await !condition() { await Task.yield() }
+    while try await !condition() {
+        // Its time is over: what follows says what is missing.
+        if Task.isCancelled { return }
+        await Task.yield()
+    }
 }
 
 /// The error that it throws.

@@ -40,11 +40,11 @@ struct LiveSubscriber {
     let publisher: LiveClient
     let subscriber: RedisSubscriber
 
-    init(_ endpoint: RedisEndpoint, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
+    init(_ endpoint: RedisEndpoint, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .patient, channels: [String] = []) async throws {
         try await self.init(.server(endpoint), publisher: publisher, configuration, channels: channels)
     }
 
-    init(_ deployment: RedisDeployment, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .quick, channels: [String] = []) async throws {
+    init(_ deployment: RedisDeployment, publisher: LiveClient, _ configuration: RedisSubscriberConfiguration = .patient, channels: [String] = []) async throws {
         self.publisher = publisher
         subscriber = RedisSubscriber(
             deployment: deployment, eventLoop: MultiThreadedEventLoopGroup.singleton.next(), publisher: publisher.client, configuration: configuration,
@@ -133,10 +133,10 @@ struct SubscriberLiveTests {
     @Test("after the server was killed and started again all channels are subscribed, in batches, and the delegate knows")
     func restart() async throws {
         let redis = try await LiveRedis()
-        var configuration = RedisSubscriberConfiguration.quick
+        var configuration = RedisSubscriberConfiguration.patient
         configuration.channelsPerCommand = 500
         let live = try await LiveSubscriber(
-            redis.endpoint, publisher: try await .available(redis.endpoint, .quick), configuration, channels: (0..<1203).map { "c\($0)" }
+            redis.endpoint, publisher: try await .available(redis.endpoint, .patient), configuration, channels: (0..<1203).map { "c\($0)" }
         )
         #expect(live.subscriber.isAvailable)
         await redis.kill()
@@ -161,7 +161,7 @@ struct SubscriberLiveTests {
     @Test("a server that stands still is noticed and later found again")
     func silence() async throws {
         let redis = try await LiveRedis()
-        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint, .quick), channels: ["a"])
+        let live = try await LiveSubscriber(redis.endpoint, publisher: try await .available(redis.endpoint, .quick), .quick, channels: ["a"])
         redis.pause()
         try await live.recorder.becomes(.lost)
         // Also a greeting that it leaves unanswered is one.
