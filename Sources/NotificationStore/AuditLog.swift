@@ -78,7 +78,8 @@ public final class AuditLog: Sendable {
         let entries = self.queue.withLock { $0.take(upTo: Self.portion, now: .now(), all: all) }
         if entries.isEmpty { return 0 }
         do throws(StoreError) {
-            try await self.store.write(entries)
+            // Those that were put back are the first that are taken.
+            try await self.store.write(entries, again: self.isFailing.load(ordering: .relaxed))
             self.written.add(entries.count, ordering: .relaxed)
             self.isFailing.store(false, ordering: .relaxed)
             return entries.count

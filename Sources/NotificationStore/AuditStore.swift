@@ -30,17 +30,20 @@ public struct AuditStore: Sendable {
         self.pool = pool
     }
 
-    // What was written before its answer was lost is there already.
-    private static let insert = PostgresStatement(
+    private static let insertion =
         """
         INSERT INTO audit (id, at, subject_kind, subject, subject_name, method, route, ids, status, count, address, request_id)
         SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::int2[], $10::int4[],
                              $11::text[], $12::text[])
-        ON CONFLICT (id) DO NOTHING
-        """)
+        """
+    private static let insert = PostgresStatement(insertion)
+    // What was written before its answer was lost is there already. To look for it makes a row a fifth dearer.
+    private static let insertAgain = PostgresStatement(insertion + " ON CONFLICT (id) DO NOTHING")
 
     /// All of them, or none. They have ids.
-    func write(_ entries: [AuditEntry]) async throws(StoreError) {
+    ///
+    /// - Parameter again: whether some of them may have been written before.
+    func write(_ entries: [AuditEntry], again: Bool) async throws(StoreError) {
         let subjects = entries.map { Self.columns($0.subject) }
         let values: [PostgresValue] = [
             .uuidArray(entries.map { entry in entry.id.map { UUIDBytes(high: $0.high, low: $0.low) } }),
@@ -49,7 +52,8 @@ public struct AuditStore: Sendable {
             .jsonbArray(entries.map(Self.json)), .int2Array(entries.map { Int16(clamping: $0.status) }), .int4Array(entries.map { Int32(clamping: $0.count) }),
             .textArray(entries.map(\.address)), .textArray(entries.map(\.requestID)),
         ]
-        try await InboxReader.run { () async throws(PostgresError) in _ = try await self.pool.execute(Self.insert, values) }
+        let statement = again ? Self.insertAgain : Self.insert
+        try await InboxReader.run { () async throws(PostgresError) in _ = try await self.pool.execute(statement, values) }
     }
 
     private static func columns(_ subject: RequestSubject?) -> (kind: String?, id: String?, name: String?) {

@@ -15,7 +15,7 @@ public final class InboxWriter: Sendable {
     public struct Settings: Sendable {
         public var lanes = 4
         /// Commands a batch.
-        public var batch = 200
+        public var batch = 400
         /// Bytes that may wait in all lanes together.
         public var queueBytes = 64 * 1024 * 1024
         /// How long a batch in doubt is looked after before its requests are told so.

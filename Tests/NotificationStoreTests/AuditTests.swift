@@ -113,7 +113,7 @@ extension Store {
             let key = RequestSubject.key(NotificationID("01930000-0000-7000-8000-000000000001")!, name: "Käufer \"1\"")
             for number in 0..<10 { queue.add(entry(Double(number), subject: number % 2 == 0 ? .user(UserID("e\u{301}\n{}".filter { $0 != "\n" })!) : key, id: "\(number)")) }
             queue.add(entry(10, subject: nil, route: nil, status: 401, id: "10"))
-            try await store.write(queue.take(upTo: 100, now: at(20)))
+            try await store.write(queue.take(upTo: 100, now: at(20)), again: false)
         }
 
         @Test("rows are read as they were written, and one that is written again is there once")
@@ -129,8 +129,8 @@ extension Store {
                 queue.add(entry(2, subject: nil, route: nil, status: 401))
                 for _ in 0..<3 { queue.addUp(entry(3, status: 429)) }
                 let taken = queue.take(upTo: 10, now: at(9))
-                try await store.write(taken)
-                try await store.write(taken)
+                try await store.write(taken, again: false)
+                try await store.write(taken, again: true)
                 let rows = try await store.page(AuditQuery())
                 #expect(rows.map(\.id) == taken.reversed().compactMap(\.id))
                 for (row, written) in zip(rows, taken.reversed()) {

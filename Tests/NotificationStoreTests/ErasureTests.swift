@@ -233,7 +233,7 @@ extension Store {
                 let key = NotificationID.make()
                 try await store.write([
                     entry(.user(u), []), entry(.user(u), []), entry(.user(v), []), entry(.key(key, name: "k"), [.init(name: "user_id", value: "u")]),
-                ])
+                ], again: false)
                 _ = try await erasure(node).erase(u)
                 let rows = try await store.page(AuditQuery()).map(\.entry)
                 #expect(rows.count == 4)

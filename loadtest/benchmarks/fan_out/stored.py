@@ -36,27 +36,36 @@ def most_stored(bench):
     options = bench.carillon("stored-", sizes.streams)
     at_rest(cluster)
     most, _ = bench.most(options, bench.pids, sizes.streams, "notify", sizes.most_stored, more=SENDERS)
-    # As long as what is compared with it.
-    plain = by_pgbench(bench, "plain", pgbench.plain("bench-", sizes.streams), max(sizes.stored_seconds, sizes.pgbench_seconds))
-    # What held for seconds need not hold for a minute, and a step that broke need not: from above both down to what does.
-    rate = max(most, 1.06 * plain) if sizes.factors else most
-    for _ in range(12):
+    # pgbench runs as long as what is compared with it, right before and right after: the machine need not be as fast all the time.
+    def pgbench_now():
+        return by_pgbench(bench, "plain", pgbench.plain("bench-", sizes.streams), max(sizes.stored_seconds, sizes.pgbench_seconds))
+
+    before, factor = pgbench_now(), 1.06
+    for _ in range(8):
+        rate = factor * before if sizes.factors else most
         at_rest(cluster)
         report = bench.run(options, bench.pids, sizes.streams, "notify", rate, sizes.stored_seconds, *SENDERS)
+        after = pgbench_now()
         delivered, p99 = report["throughput"]["received_per_second"], report["latency"]["publish_to_receipt"]["p99"]
-        if p99 < sizes.p99 and delivered >= sizes.kept * rate and not wrong(report):
+        found = f"{rate:.0f}/s: {delivered:.0f}/s, p99 {p99:.0f} ms, {report['server_cpu_per_event']:.0f} µs, {wrong(report)}; pgbench before {before:.0f}/s, after {after:.0f}/s"
+        if sizes.factors and not 0.9 < after / before < 1.1:
+            print(f"the machine changed its speed, and what was found says nothing: {found}", file=sys.stderr)
+        elif p99 < sizes.p99 and delivered >= sizes.kept * rate and not wrong(report):
             break
-        print(f"{rate:.0f}/s did not hold: {delivered:.0f}/s, p99 {p99:.0f} ms, {report['server_cpu_per_event']:.0f} µs, {wrong(report)}", file=sys.stderr)
-        rate *= 0.98
+        else:
+            print(f"did not hold: {found}", file=sys.stderr)
+            factor -= 0.02
+        before = after
     else:
-        raise Failed(f"{rate / 0.98:.0f}/s did not hold for {sizes.stored_seconds:.0f} s: {delivered:.0f}/s delivered, p99 {p99:.0f} ms, {wrong(report)}")
+        raise Failed(f"nothing held for {sizes.stored_seconds:.0f} s: {found}")
+    plain = max(before, after)
     return Row(
-        "stored", f"stored notifications, one user a call, to {sizes.streams:,} streams, one event loop a node: most delivered a second for "
-        f"{sizes.stored_seconds:.0f} s with p99 under {sizes.p99:.0f} ms",
-        "≥ pgbench, one such row a transaction", delivered, "/s", {"to pgbench": delivered / plain, "to pgbench calling the same function": delivered / function},
-        delivered >= plain,
-        {"pgbench as long, head and row in one statement": plain, "pgbench calling the same function": function, "p99 in ms": p99,
-         "for some seconds": most, "CPU for each, µs": report["server_cpu_per_event"]})
+        "stored", f"stored notifications, one user a call, to {sizes.streams:,} streams, one event loop a node: delivered a second for "
+        f"{sizes.stored_seconds:.0f} s with p99 under {sizes.p99:.0f} ms, tried from 1.06 of pgbench's rate downwards",
+        "≥ pgbench, one such row a transaction", delivered, "/s",
+        {"to the faster pgbench": delivered / plain, "to pgbench calling the same function": delivered / function}, delivered >= plain,
+        {"pgbench as long right before, head and row in one statement": before, "right after": after, "pgbench calling the same function": function,
+         "p99 in ms": p99, "for some seconds": most, "CPU for each, µs": report["server_cpu_per_event"]})
 
 
 def groups(bench):
