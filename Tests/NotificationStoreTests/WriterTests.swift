@@ -161,16 +161,16 @@ extension Store {
                 let answers = Answers()
                 node.writer.submit([InboxCommand(user: u, action: .create(notification()))], completion: answers.add)
                 try await node.untilWaiting(1)
-                for index in 0..<450 {
+                for index in 0..<850 {
                     node.writer.submit([InboxCommand(user: user("w\(index % 7)"), action: .create(notification()))], completion: answers.add)
                 }
-                let large = try await node.writer.write((0..<201).map { InboxCommand(user: user("l\($0)"), action: .create(notification())) })
-                #expect(large.count == 201 && answers.count == 0)
+                let large = try await node.writer.write((0..<401).map { InboxCommand(user: user("l\($0)"), action: .create(notification())) })
+                #expect(large.count == 401 && answers.count == 0)
                 try await held.commit()
-                await until { answers.count == 451 }
+                await until { answers.count == 851 }
                 #expect(answers.failures.isEmpty)
-                // 1, then 200, 200 and 50, and the large one.
-                #expect(node.writer.counters.batches == 5 && node.writer.counters.commands == 652)
+                // 1, then 400, 400 and 50, and the large one.
+                #expect(node.writer.counters.batches == 5 && node.writer.counters.commands == 1252)
                 #expect(try await node.audit() == [])
             }
         }
