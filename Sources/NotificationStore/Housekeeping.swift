@@ -19,7 +19,9 @@ public struct Housekeeping: Sendable {
          WHERE seq IS NULL AND deliver_at IS NOT NULL AND deliver_at <= now() AND (expires_at IS NULL OR expires_at > now()) ORDER BY deliver_at LIMIT \(batch))
         UNION ALL
         (SELECT user_id, id, false FROM notifications WHERE expires_at IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT \(batch))
-        """)
+        """,
+        // A plan that was made while the table was small would read it as a whole, until Postgres has statistics of it.
+        prepared: false)
     // Index: notifications_age (BRIN: rows come in about the order of their age).
     private static let old = PostgresStatement(
         "SELECT user_id, id, false FROM notifications WHERE created_at < now() - make_interval(days => $1) AND (deliver_at IS NULL OR deliver_at < now() - make_interval(days => $1)) LIMIT \(batch)")
