@@ -101,7 +101,7 @@ public final class Edge: SubscriptionListener {
     public var connections: Int { self.metrics.connections.load(ordering: .relaxed) }
 
     /// Lets no more streams in and closes those that are open over the window, each with a `retry:` of its own. Returns when none is left, and
-    /// nobody asks this edge any more.
+    /// this edge is no longer among those that others ask, or when the window is over.
     public func drain() async {
         self.draining.store(true, ordering: .relaxed)
         let window = self.connections == 0 ? TimeAmount.zero : self.configuration.drainWindow
@@ -111,7 +111,8 @@ public final class Edge: SubscriptionListener {
         while self.connections > 0, ContinuousClock.now < deadline {
             do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
         }
-        self.leases.leave()
+        // Those that are left are still its own until they are cut, and hold their places.
+        if self.connections == 0 { self.leases.leave() }
     }
 
     public func stop() {

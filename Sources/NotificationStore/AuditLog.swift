@@ -77,14 +77,16 @@ public final class AuditLog: Sendable {
     private func flush(all: Bool = false) async -> Int {
         let entries = self.queue.withLock { $0.take(upTo: Self.portion, now: .now(), all: all) }
         if entries.isEmpty { return 0 }
+        // Those that were put back are the first that are taken.
+        let again = self.isFailing.load(ordering: .relaxed)
         do throws(StoreError) {
-            // Those that were put back are the first that are taken.
-            try await self.store.write(entries, again: self.isFailing.load(ordering: .relaxed))
+            try await self.store.write(entries, again: again)
             self.written.add(entries.count, ordering: .relaxed)
             self.isFailing.store(false, ordering: .relaxed)
             return entries.count
         } catch {
-            if error.code == .refused {
+            // At first it may be refused for what is there already.
+            if error.code == .refused, again {
                 self.logger.error("audit rows refused by the database", metadata: ["count": "\(entries.count)", "error": "\(error)"])
                 self.queue.withLock { $0.drop(entries) }
                 return entries.count

@@ -79,7 +79,8 @@ public struct QueueDepths: Sendable {
             for row in try await self.pool.execute(Self.presence, [.textArray(Self.queues.map(\.table))]) { present.insert(try row.text(0)) }
             var depths: [Depth] = []
             for queue in Self.queues where present.contains(queue.table) {
-                for row in try await self.pool.execute(PostgresStatement(queue.sql)) {
+                // Planned each time: a plan that was made while the table was small would read it as a whole.
+                for row in try await self.pool.execute(PostgresStatement(queue.sql, prepared: false)) {
                     depths.append(
                         Depth(
                             queue: try row.text(0), state: try row.optionalText(1), depth: try row.int8(2),
