@@ -91,6 +91,7 @@ start_postgres() {
         -c listen_addresses=127.0.0.1 -c "port=$port" -c unix_socket_directories= \
         -c fsync=on -c full_page_writes=on -c synchronous_commit=on \
         -c max_connections=300 -c shared_buffers=1GB -c max_wal_size=4GB \
+        -c bgwriter_lru_maxpages=1000 -c autovacuum_vacuum_cost_delay=10ms \
         -c timezone=UTC -c log_timezone=UTC -c 'log_line_prefix=%m [%p] '
 }
 

@@ -99,8 +99,8 @@ CREATE TABLE changes (
     customer_counts_before jsonb,                     -- and before it, from which a replay counts
     type            text,                             -- the filter of "all read"
     up_to_seq       bigint,
-    gone_type       text,                             -- of a notification that is gone with this change: nobody else knows it then
-    gone_event      text,
+    its_type        text,                             -- of the notification that comes or goes with this change: of one that is gone nobody else knows it
+    its_event       text,
     at              timestamptz NOT NULL,
     PRIMARY KEY (user_id, seq, at)
 ) PARTITION BY RANGE (at);

@@ -174,8 +174,8 @@ BEGIN
                 INSERT INTO notifications (user_id, id, seq, state_seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, body)
                 SELECT user_id, id, seq, seq, level, priority, type, event, customer_id, rec_type, rec_id, created_at, expires_at, p_bodies[body] FROM usual
             ), told AS (
-                INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-                SELECT user_id, seq, 1, id, unread, unseen, customer_id, customer_unread, customer_unseen, v_now FROM usual
+                INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at, its_type, its_event)
+                SELECT user_id, seq, 1, id, unread, unseen, customer_id, customer_unread, customer_unseen, v_now, type, event FROM usual
             ), counted AS (
                 UPDATE heads AS t SET epoch = u.epoch, seq = u.seq, unread = u.unread, unseen = u.unseen, counts = u.counts FROM usual AS u WHERE t.user_id = u.user_id
             )
@@ -291,7 +291,7 @@ BEGIN
                     r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
                     r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
                     INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at,
-                                         gone_type, gone_event)
+                                         its_type, its_event)
                     VALUES (v_user, r.seq, 7, o.id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now, o.type, o.event);
                     RETURN NEXT r;
                 END LOOP;
@@ -314,8 +314,8 @@ BEGIN
             r.customer_id := n.customer_id;
             r.customer_unread := (h.counts -> v_key ->> 0)::integer;
             r.customer_unseen := (h.counts -> v_key ->> 1)::integer;
-            INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at)
-            VALUES (v_user, r.seq, 1, v_id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now);
+            INSERT INTO changes (user_id, seq, kind, notification_id, unread, unseen, customer_id, customer_unread, customer_unseen, at, its_type, its_event)
+            VALUES (v_user, r.seq, 1, v_id, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now, n.type, n.event);
             IF p_claims[i] > 0 THEN v_numbers[i] := r.seq; END IF;
             RETURN NEXT r;
 
@@ -413,7 +413,7 @@ BEGIN
             r.customer_unread := COALESCE((h.counts -> v_key ->> 0)::integer, 0);
             r.customer_unseen := COALESCE((h.counts -> v_key ->> 1)::integer, 0);
             INSERT INTO changes (user_id, seq, kind, notification_id, state, read_at, unread, unseen, customer_id, customer_unread, customer_unseen, at,
-                                 gone_type, gone_event)
+                                 its_type, its_event)
             VALUES (v_user, r.seq, r.kind, v_id, r.state, r.read_at, r.unread, r.unseen, r.customer_id, r.customer_unread, r.customer_unseen, v_now,
                     CASE WHEN r.kind <> 2 THEN n.type END, CASE WHEN r.kind <> 2 THEN n.event END);
             RETURN NEXT r;

@@ -55,23 +55,19 @@ BEGIN
 
     WITH recent AS MATERIALIZED (
         -- Index: changes_age of each partition.
-        SELECT user_id, seq, kind, notification_id, state, read_at, customer_id, type, up_to_seq, at, gone_type, gone_event
+        SELECT user_id, seq, kind, notification_id, state, read_at, customer_id, type, up_to_seq, at, its_type, its_event
         FROM changes WHERE at >= v_from AND at < v_until + interval '10 minutes' AND kind IN (1, 2, 3, 4, 6, 7)
     ), span AS (
         SELECT * FROM recent WHERE at < v_until
     ), gone AS (
         -- Also what went soon after the span: nothing else knows what it was.
-        SELECT user_id, notification_id, gone_type, gone_event FROM recent WHERE kind IN (3, 6, 7)
+        SELECT user_id, notification_id, its_type, its_event FROM recent WHERE kind IN (3, 6, 7)
     ), facts AS (
-        -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.
-        SELECT s.at, s.customer_id, COALESCE(n.type, g.gone_type, '') AS type, COALESCE(n.event, g.gone_event, '') AS event,
-               'created' AS state, NULL::double precision AS seconds
-        FROM span s
-        LEFT JOIN LATERAL (SELECT type, event FROM notifications n WHERE n.user_id = s.user_id AND n.id = s.notification_id LIMIT 1) n ON true
-        LEFT JOIN gone g ON n.type IS NULL AND g.user_id = s.user_id AND g.notification_id = s.notification_id
-        WHERE s.kind = 1
+        SELECT at, customer_id, its_type AS type, COALESCE(its_event, '') AS event, 'created' AS state, NULL::double precision AS seconds
+        FROM span WHERE kind = 1
         UNION ALL
-        SELECT s.at, s.customer_id, COALESCE(n.type, g.gone_type, ''), COALESCE(n.event, g.gone_event, ''), 'read',
+        -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.
+        SELECT s.at, s.customer_id, COALESCE(n.type, g.its_type, ''), COALESCE(n.event, g.its_event, ''), 'read',
                EXTRACT(EPOCH FROM s.at - n.shown_at)::double precision
         -- What a batch changes has one time: of one that was read and changed again in it, only the first is the read.
         FROM (SELECT *, lag(state & 1 = 1, 1, false) OVER (PARTITION BY user_id, notification_id, at ORDER BY seq) AS was_read
@@ -108,7 +104,7 @@ BEGIN
                             ORDER BY n.seq DESC LIMIT 2000) n
         WHERE s.kind = 4 AND NOT (s.customer_id IS NULL AND s.type IS NULL AND s.up_to_seq IS NULL)
         UNION ALL
-        SELECT at, customer_id, COALESCE(gone_type, ''), COALESCE(gone_event, ''),
+        SELECT at, customer_id, COALESCE(its_type, ''), COALESCE(its_event, ''),
                CASE kind WHEN 3 THEN 'deleted' WHEN 6 THEN 'expired' ELSE 'replaced' END, NULL
         FROM span WHERE kind IN (3, 6, 7)
     ), added AS (
