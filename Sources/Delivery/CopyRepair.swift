@@ -62,7 +62,7 @@ public final class CopyRepair: Sendable {
                     away = true
                 }
             }
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            do { try await Cadence.sleep(.seconds(1)) } catch { return }
         }
     }
 

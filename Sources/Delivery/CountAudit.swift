@@ -34,7 +34,7 @@ public struct CountAudit: Sendable {
         var tail = CommitTail(pool: self.pool)
         var recent = RecentUsers(bound: Self.memory)
         while !Task.isCancelled {
-            do { try await Task.sleep(for: Self.pause) } catch { return }
+            do { try await Cadence.sleep(Self.pause) } catch { return }
             guard self.redis.isReachable else { continue }
             do {
                 for commit in try await tail.read(firstReaches: 60).commits {

@@ -48,7 +48,7 @@ public final class JobWorker: Sendable {
             // Also what was lost on its way, and what another node left behind.
             while !Task.isCancelled {
                 self.poke()
-                do { try await Task.sleep(for: Self.pause) } catch { break }
+                do { try await Cadence.sleep(Self.pause) } catch { break }
             }
         }
         await runner.release()
@@ -64,7 +64,7 @@ public final class JobWorker: Sendable {
             }
             if turn % 10 == 3 { await self.attempt("jobs to forget") { try await store.forget(days: Self.days) } }
             turn += 1
-            do { try await Task.sleep(for: .seconds(2)) } catch { return }
+            do { try await Cadence.sleep(.seconds(2)) } catch { return }
         }
     }
 

@@ -51,7 +51,7 @@ public struct Worker: Sendable {
             await self.attempt("scheduled and expired notifications") {
                 try await self.write { () async throws(StoreError) in try await self.housekeeping.timely() }
             }
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            do { try await Cadence.sleep(.seconds(1)) } catch { return }
         }
     }
 
@@ -100,7 +100,7 @@ public struct Worker: Sendable {
                 }
             }
             second += 1
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            do { try await Cadence.sleep(.seconds(1)) } catch { return }
         }
     }
 

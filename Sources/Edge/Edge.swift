@@ -245,7 +245,7 @@ public final class Edge: SubscriptionListener {
             } catch {
                 self.logger.debug("heartbeat failed", metadata: ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: .seconds(1)) } catch { return }
+            do { try await Cadence.sleep(.seconds(1)) } catch { return }
         }
     }
 
@@ -285,7 +285,7 @@ public final class Edge: SubscriptionListener {
                 failing = true
             }
             let pause: Duration = self.subscriptions.isAvailable ? .seconds(1) : .milliseconds(250)
-            do { try await Task.sleep(for: pause) } catch { return }
+            do { try await Cadence.sleep(pause) } catch { return }
         }
     }
 }

@@ -34,7 +34,7 @@ final class Connection: ChannelInboundHandler {
     private var state = State.unused
     private var reader: ReplyReader
     private var liveness: Liveness
-    private var ticks: RepeatedTask?
+    private var nextTick: Scheduled<Void>?
     private var outgoing: ByteBuffer
     private var flushIsDue = false
     private var typicalWrite = 256
@@ -62,14 +62,13 @@ final class Connection: ChannelInboundHandler {
         }
         guard channel.isActive else { return end(.connectionLost) }
         for command in greeting.commands { write(command.encode) }
-        // Holds the connection until `end` cancels it; every connection ends.
-        let bound = NIOLoopBound(self, eventLoop: channel.eventLoop)
-        ticks = channel.eventLoop.scheduleRepeatedTask(initialDelay: liveness.tick, delay: liveness.tick) { _ in bound.value.tick() }
+        scheduleTick()
     }
 
     /// Adds to what is written at the end of this tick.
     func write(_ encode: (inout ByteBuffer) -> Void) {
         channel.eventLoop.assertInEventLoop()
+        if liveness.isResting { liveness.asked(now: channel.eventLoop.now) }
         if outgoing.readableBytes == 0 { outgoing = channel.allocator.buffer(capacity: typicalWrite) }
         encode(&outgoing)
         guard !flushIsDue else { return }
@@ -89,8 +88,8 @@ final class Connection: ChannelInboundHandler {
         case .ended: return
         }
         state = .ended(reason)
-        ticks?.cancel()
-        ticks = nil
+        nextTick?.cancel()
+        nextTick = nil
         outgoing = ByteBuffer()
         channel.close(promise: nil)
         user.ended(reason)
@@ -106,6 +105,11 @@ final class Connection: ChannelInboundHandler {
         channel.writeAndFlush(bytes, promise: nil)
     }
 
+    /// Holds the connection until `end` cancels it; every connection ends.
+    private func scheduleTick() {
+        nextTick = channel.eventLoop.assumeIsolated().scheduleTask(in: liveness.rest) { self.tick() }
+    }
+
     private func tick() {
         let awaiting: Bool
         switch state {
@@ -114,10 +118,11 @@ final class Connection: ChannelInboundHandler {
         case .unused, .ended: return
         }
         switch liveness.tick(now: channel.eventLoop.now, awaiting: awaiting) {
-        case .none: break
-        case .silent: end(.timedOut)
+        case .none: scheduleTick()
         case .probe:
+            scheduleTick()
             if case .open(let user) = state { user.probe(self) }
+        case .silent: end(.timedOut)
         }
     }
 

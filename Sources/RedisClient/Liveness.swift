@@ -2,7 +2,8 @@ internal import NIOCore
 
 /// Notices a peer that has gone silent. Asked once a tick; reads between two ticks only leave a mark, so that the hot path reads no clock.
 ///
-/// Silence is measured from the first tick at which an answer was awaited, and only while this process was awake: after a stop (a debugger,
+/// While nothing is awaited it rests until the next probe, so that an idle connection wakes hardly anybody; what is asked for meanwhile is told by `asked`.
+/// Silence is measured from then, or from the first tick at which an answer was awaited, and only while this process was awake: after a stop (a debugger,
 /// SIGSTOP, a sleeping laptop) what the kernel has received in the meantime is read first.
 struct Liveness: Sendable {
     enum Action: Sendable, Equatable {
@@ -25,6 +26,11 @@ struct Liveness: Sendable {
     let tick: TimeAmount
     let probing: Probing
 
+    /// From one tick to the next.
+    private(set) var rest: TimeAmount
+    /// Whether the time of what is asked for next is to be told.
+    private(set) var isResting = false
+
     private var heard = false
     private var waitingSince: NIODeadline?
     private var lastTick: NIODeadline
@@ -37,8 +43,10 @@ struct Liveness: Sendable {
         self.probing = probing
         // Four times within the shorter of both: a probe or a verdict is late by a quarter of its time at most.
         tick = .nanoseconds(max(1, min(silence.nanoseconds, interval.nanoseconds) / 4))
+        rest = tick
         lastTick = now
-        lastProbe = now
+        // At whole multiples of the interval, so that the connections of a process ask together.
+        lastProbe = now - .nanoseconds(Int64(now.uptimeNanoseconds % UInt64(interval.nanoseconds)))
     }
 
     /// Something was read from the peer.
@@ -46,15 +54,33 @@ struct Liveness: Sendable {
         heard = true
     }
 
+    /// The first question while it rests: what was read before is no answer to it.
+    mutating func asked(now: NIODeadline) {
+        guard isResting else { return }
+        isResting = false
+        heard = false
+        waitingSince = now
+    }
+
     /// - Parameter awaiting: whether the peer owes an answer.
     mutating func tick(now: NIODeadline, awaiting: Bool) -> Action {
+        let hasSpoken = heard
+        let action = judge(now: now, awaiting: awaiting)
+        // One that speaks of its own accord is awaited always: having spoken it may be silent until the next probe.
+        isResting = action == .none && (!awaiting || (probing == .always && hasSpoken))
+        // No longer than the bound, so that the verdict on what is asked for meanwhile is no later for it.
+        rest = isResting ? max(tick, min(interval - (now - lastProbe), silence)) : tick
+        return action
+    }
+
+    private mutating func judge(now: NIODeadline, awaiting: Bool) -> Action {
         let elapsed = now - lastTick
         lastTick = now
         if heard || !awaiting { waitingSince = nil }
         heard = false
         if awaiting {
             if let since = waitingSince {
-                let asleep = elapsed > .nanoseconds(tick.nanoseconds * 2) ? elapsed - tick : .zero
+                let asleep = elapsed > rest + tick ? elapsed - rest : .zero
                 waitingSince = since + asleep
             } else {
                 waitingSince = now
@@ -64,8 +90,9 @@ struct Liveness: Sendable {
         switch probing {
         case .whenIdle where awaiting: return .none
         case .whenIdle, .always:
-            guard now - lastProbe >= interval else { return .none }
-            lastProbe = now
+            let since = now - lastProbe
+            guard since >= interval else { return .none }
+            lastProbe = now - .nanoseconds(since.nanoseconds % interval.nanoseconds)
             return .probe
         }
     }

@@ -1,6 +1,7 @@
 import Logging
 import NIOCore
 import NotificationBus
+import NotificationCore
 import NotificationStore
 import PostgresClient
 import RedisClient
@@ -57,7 +58,7 @@ struct LifeWatch: Sendable {
                     self.logger.warning("the cluster's mark not compared, tried again", metadata: ["error": "\(error)"])
                 }
             }
-            do { try await Task.sleep(for: Self.pause) } catch { return }
+            do { try await Cadence.sleep(Self.pause) } catch { return }
         }
     }
 

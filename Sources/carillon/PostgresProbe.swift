@@ -1,3 +1,4 @@
+import NotificationCore
 import PostgresClient
 import Synchronization
 
@@ -59,7 +60,7 @@ final class PostgresProbe: Sendable {
                 $0.isAsked = false
                 $0.last = answer
             }
-            do { try await Task.sleep(for: Self.pause) } catch { return }
+            do { try await Cadence.sleep(Self.pause) } catch { return }
         }
     }
 }

@@ -1,4 +1,5 @@
 import Logging
+import NotificationCore
 import NotificationStore
 import PostgresClient
 import Synchronization
@@ -34,7 +35,7 @@ final class SchemaWatch: Sendable {
     /// Until the schema is one that this program must not work on, which it answers, or until cancelled.
     func run() async -> SchemaRefusal? {
         while !Task.isCancelled {
-            do { try await Task.sleep(for: Self.pause) } catch { return nil }
+            do { try await Cadence.sleep(Self.pause) } catch { return nil }
             do throws(StoreError) {
                 if let refusal = self.note(try await SchemaVersion.read(self.pool)) { return SchemaRefusal(error: refusal) }
             } catch {

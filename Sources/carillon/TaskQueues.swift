@@ -110,7 +110,7 @@ final class TaskQueues: Sendable {
             } catch {
                 self.logger.debug("queues not watched, tried again", metadata: ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: Self.turn) } catch { return }
+            do { try await Cadence.sleep(Self.turn) } catch { return }
         }
     }
 
@@ -122,7 +122,7 @@ final class TaskQueues: Sendable {
             } catch {
                 self.logger.debug("queues not looked at, tried again", metadata: ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: Self.pause) } catch { return }
+            do { try await Cadence.sleep(Self.pause) } catch { return }
         }
     }
 
@@ -140,7 +140,7 @@ final class TaskQueues: Sendable {
             } catch {
                 self.logger.warning("queues do not follow, tried again", metadata: ["error": "\(error)"])
             }
-            do { try await Task.sleep(for: isMore ? .milliseconds(20) : Self.pause) } catch { return }
+            do { try await Cadence.sleep(isMore ? .milliseconds(20) : Self.pause) } catch { return }
         }
     }
 

@@ -72,4 +72,81 @@ struct LivenessTests {
         #expect(liveness.tick(now: Self.at(60_000), awaiting: true) == .none)
         #expect(Self.run(&liveness, 60_250...70_000, awaiting: { _ in true }) == [61_000: .silent])
     }
+
+    @Test("while nothing is awaited it rests until the next probe")
+    func rests() {
+        var liveness = Self.machine(.whenIdle)
+        #expect(liveness.rest == .milliseconds(250) && !liveness.isResting)
+        // The greeting is awaited, and answered.
+        #expect(liveness.tick(now: Self.at(250), awaiting: true) == .none)
+        #expect(liveness.rest == .milliseconds(250) && !liveness.isResting)
+        liveness.read()
+        #expect(liveness.tick(now: Self.at(500), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(500) && liveness.isResting)
+        #expect(liveness.tick(now: Self.at(1000), awaiting: false) == .probe)
+        #expect(liveness.rest == .milliseconds(250) && !liveness.isResting)
+        liveness.read()
+        #expect(liveness.tick(now: Self.at(1250), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(750) && liveness.isResting)
+    }
+
+    @Test("it rests no longer than the bound on silence")
+    func restsBriefly() {
+        var liveness = Liveness(silence: .milliseconds(400), interval: .seconds(10), probing: .whenIdle, now: Self.at(0))
+        #expect(liveness.tick(now: Self.at(100), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(400))
+    }
+
+    @Test("what is asked for while it rests counts from then, whatever was read before")
+    func askedWhileResting() {
+        var liveness = Self.machine(.whenIdle)
+        #expect(liveness.tick(now: Self.at(250), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(750))
+        liveness.read()
+        liveness.asked(now: Self.at(400))
+        // A second question changes nothing.
+        liveness.asked(now: Self.at(900))
+        #expect(Self.run(&liveness, 1000...10_000, awaiting: { _ in true }) == [3500: .silent])
+    }
+
+    @Test("an answer ends what was asked for while it rested")
+    func answeredWhileResting() {
+        var liveness = Self.machine(.whenIdle)
+        #expect(liveness.tick(now: Self.at(250), awaiting: false) == .none)
+        liveness.asked(now: Self.at(400))
+        liveness.read()
+        #expect(Self.run(&liveness, 1000...10_000, awaiting: { _ in true }) == [4000: .silent])
+    }
+
+    @Test("time in which this process was stopped while it rested is not the peer's silence")
+    func asleepWhileResting() {
+        var liveness = Self.machine(.whenIdle)
+        #expect(liveness.tick(now: Self.at(250), awaiting: false) == .none)
+        liveness.asked(now: Self.at(900))
+        #expect(liveness.tick(now: Self.at(60_000), awaiting: true) == .none)
+        #expect(Self.run(&liveness, 60_250...70_000, awaiting: { _ in true }) == [63_000: .silent])
+    }
+
+    @Test("a subscriber's connection that has spoken rests until the next probe, and is silent no later for it")
+    func subscriberRests() {
+        var liveness = Self.machine(.always)
+        #expect(liveness.tick(now: Self.at(250), awaiting: true) == .none)
+        #expect(liveness.rest == .milliseconds(250) && !liveness.isResting)
+        liveness.read()
+        #expect(liveness.tick(now: Self.at(500), awaiting: true) == .none)
+        #expect(liveness.rest == .milliseconds(500) && liveness.isResting)
+        #expect(Self.run(&liveness, 1000...10_000, awaiting: { _ in true }) == [1000: .probe, 2000: .probe, 3000: .probe, 3500: .silent])
+    }
+
+    @Test("probes come at whole multiples of the interval, whenever a connection was made and however late a tick is")
+    func together() {
+        var liveness = Liveness(silence: .seconds(3), interval: .seconds(1), probing: .whenIdle, now: Self.at(10_700))
+        #expect(liveness.tick(now: Self.at(10_950), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(250))
+        #expect(liveness.tick(now: Self.at(11_200), awaiting: false) == .probe)
+        #expect(liveness.tick(now: Self.at(11_450), awaiting: false) == .none)
+        #expect(liveness.rest == .milliseconds(550))
+        #expect(liveness.tick(now: Self.at(13_900), awaiting: false) == .probe)
+        #expect(liveness.tick(now: Self.at(14_000), awaiting: false) == .probe)
+    }
 }

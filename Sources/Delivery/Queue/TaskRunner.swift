@@ -290,7 +290,7 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
         var looked = ContinuousClock.now
         await withDiscardingTaskGroup { group in
             while !Task.isCancelled {
-                do { try await Task.sleep(for: min(self.settings.poll, TaskRunnerSettings.leases)) } catch { return }
+                do { try await Cadence.sleep(min(self.settings.poll, TaskRunnerSettings.leases)) } catch { return }
                 if ContinuousClock.now - looked >= self.settings.poll {
                     looked = .now
                     self.look()

@@ -36,13 +36,15 @@ CREATE FUNCTION task_channel(p_queue text) RETURNS text LANGUAGE sql IMMUTABLE P
 $$;
 
 -- Those of these queues of which a claim would change something.
-CREATE FUNCTION ready_queues(p_queues text[]) RETURNS SETOF text LANGUAGE sql STABLE
--- Walks along an index, whatever is known of the table.
+CREATE FUNCTION ready_queues(p_queues text[]) RETURNS SETOF text LANGUAGE plpgsql STABLE
+-- Walks along an index, whatever is known of the table: planned once a connection, which takes longer than the walk.
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
     -- Index: tasks_time, one probe a queue and state.
-    SELECT q.name FROM unnest(p_queues) AS q(name)
+    RETURN QUERY SELECT q.name FROM unnest(p_queues) AS q(name)
     WHERE EXISTS (SELECT FROM unnest('{0, 1, 2, 4}'::smallint[]) AS s(state) CROSS JOIN LATERAL (
-        SELECT FROM tasks t WHERE t.queue = q.name AND t.state = s.state AND t.run_at <= now() ORDER BY t.run_at LIMIT 1) AS due)
+        SELECT FROM tasks t WHERE t.queue = q.name AND t.state = s.state AND t.run_at <= now() ORDER BY t.run_at LIMIT 1) AS due);
+END
 $$;
 
 -- Takes ready tasks: of up to p_limit keys, beginning behind p_after and going round, to each the same share, at most p_per_key. p_busy are keys that have
