@@ -3,7 +3,7 @@
 public enum Cadence {
     private static let start = ContinuousClock.now - .milliseconds(Int.random(in: 0..<60_000))
 
-    /// Sleeps until a whole multiple of `period`, which is between a half and one and a half of it away.
+    /// Sleeps until the next whole multiple of `period`: what does so in a loop happens once a period at most, and follows at once when it took almost that long.
     ///
     /// - Parameter period: above zero.
     /// - Throws: `CancellationError` as soon as the task is cancelled.
@@ -16,8 +16,7 @@ public enum Cadence {
     static func pause(after elapsed: Duration, period: Duration) -> Duration {
         precondition(period > .zero, "a cadence needs a period above zero")
         let (time, step) = (Self.nanoseconds(elapsed), max(1, Self.nanoseconds(period)))
-        let rest = step - time % step
-        return .nanoseconds(rest * 2 < step ? rest + step : rest)
+        return .nanoseconds(step - time % step)
     }
 
     private static func nanoseconds(_ duration: Duration) -> Int64 {

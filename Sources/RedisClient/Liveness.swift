@@ -68,7 +68,7 @@ struct Liveness: Sendable {
         let action = judge(now: now, awaiting: awaiting)
         // One that speaks of its own accord is awaited always: having spoken it may be silent until the next probe.
         isResting = action == .none && (!awaiting || (probing == .always && hasSpoken))
-        // No longer than the bound, so that the verdict on what is asked for meanwhile is no later for it.
+        // No longer than the bound: that is how much later a verdict may be for it.
         rest = isResting ? max(tick, min(interval - (now - lastProbe), silence)) : tick
         return action
     }
@@ -81,7 +81,7 @@ struct Liveness: Sendable {
         if awaiting {
             if let since = waitingSince {
                 let asleep = elapsed > rest + tick ? elapsed - rest : .zero
-                waitingSince = since + asleep
+                waitingSince = min(now, since + asleep)
             } else {
                 waitingSince = now
             }

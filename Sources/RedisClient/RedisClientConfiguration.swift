@@ -5,7 +5,7 @@ public struct RedisConnectionConfiguration: Sendable {
     /// How long TCP may take to connect. 2 s.
     public var connectTimeout: TimeAmount = .seconds(2)
     /// Nothing read for this long while something is awaited: the connection is closed and opened anew. 3 s. What is measured is at least
-    /// this and at most a quarter of it (or of `probeInterval`, if shorter) twice more.
+    /// this; at most the shorter of this and `probeInterval`, and a quarter of that, more.
     public var silence: TimeAmount = .seconds(3)
     /// How often a sign of life is asked for, and the sentinels or the cluster who serves what. 1 s; keep it below `silence`.
     public var probeInterval: TimeAmount = .seconds(1)

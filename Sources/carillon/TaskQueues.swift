@@ -140,7 +140,9 @@ final class TaskQueues: Sendable {
             } catch {
                 self.logger.warning("queues do not follow, tried again", metadata: ["error": "\(error)"])
             }
-            do { try await Cadence.sleep(isMore ? .milliseconds(20) : Self.pause) } catch { return }
+            do {
+                if isMore { try await Task.sleep(for: .milliseconds(20)) } else { try await Cadence.sleep(Self.pause) }
+            } catch { return }
         }
     }
 

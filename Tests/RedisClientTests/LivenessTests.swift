@@ -125,6 +125,12 @@ struct LivenessTests {
         liveness.asked(now: Self.at(900))
         #expect(liveness.tick(now: Self.at(60_000), awaiting: true) == .none)
         #expect(Self.run(&liveness, 60_250...70_000, awaiting: { _ in true }) == [63_000: .silent])
+        // Asked first thing after the stop, before the tick that is overdue.
+        liveness = Self.machine(.whenIdle)
+        #expect(liveness.tick(now: Self.at(250), awaiting: false) == .none)
+        liveness.asked(now: Self.at(60_000))
+        #expect(liveness.tick(now: Self.at(60_000), awaiting: true) == .none)
+        #expect(Self.run(&liveness, 60_250...70_000, awaiting: { _ in true }) == [63_000: .silent])
     }
 
     @Test("a subscriber's connection that has spoken rests until the next probe, and is silent no later for it")

@@ -287,11 +287,13 @@ public final class TaskRunner<Handler: TaskHandler>: TaskWorker {
 
     /// Looks from time to time, and keeps the leases of what takes longer.
     private func watch() async {
+        let step = min(self.settings.poll, TaskRunnerSettings.leases)
         var looked = ContinuousClock.now
         await withDiscardingTaskGroup { group in
             while !Task.isCancelled {
-                do { try await Cadence.sleep(min(self.settings.poll, TaskRunnerSettings.leases)) } catch { return }
-                if ContinuousClock.now - looked >= self.settings.poll {
+                do { try await Cadence.sleep(step) } catch { return }
+                // Half a step for how late a moment may be.
+                if ContinuousClock.now - looked >= self.settings.poll - step / 2 {
                     looked = .now
                     self.look()
                 }

@@ -63,7 +63,7 @@ BEGIN
         -- Also what went soon after the span: nothing else knows what it was.
         SELECT user_id, notification_id, its_type, its_event FROM recent WHERE kind IN (3, 6, 7)
     ), facts AS (
-        SELECT at, customer_id, its_type AS type, COALESCE(its_event, '') AS event, 'created' AS state, NULL::double precision AS seconds
+        SELECT at, customer_id, COALESCE(its_type, '') AS type, COALESCE(its_event, '') AS event, 'created' AS state, NULL::double precision AS seconds
         FROM span WHERE kind = 1
         UNION ALL
         -- Each lookup has its LIMIT, so that it stays one by key. Index: notifications_pkey.

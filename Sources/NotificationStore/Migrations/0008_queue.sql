@@ -38,7 +38,7 @@ $$;
 -- Those of these queues of which a claim would change something.
 CREATE FUNCTION ready_queues(p_queues text[]) RETURNS SETOF text LANGUAGE plpgsql STABLE
 -- Walks along an index, whatever is known of the table: planned once a connection, which takes longer than the walk.
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     -- Index: tasks_time, one probe a queue and state.
     RETURN QUERY SELECT q.name FROM unnest(p_queues) AS q(name)
